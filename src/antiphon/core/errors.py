@@ -1,0 +1,130 @@
+"""The one tree of errors.
+
+    AntiphonError
+    ├── RequestError              the caller can mend it (4xx)
+    │   ├── InvalidRequest        400, names the dotted path of what is wrong
+    │   │   └── PromptTooLong     400, in the words that make clients compact
+    │   ├── Unauthenticated       401
+    │   ├── PermissionDenied      403
+    │   ├── NotFound              404
+    │   ├── MethodNotAllowed      405
+    │   ├── ReceiptTimeout        408, the body did not arrive in time
+    │   └── RequestTooLarge       413
+    ├── ServiceError              the server's side (5xx), safe to retry
+    │   ├── Overloaded            529, refused early rather than late
+    │   ├── EngineFailed          500, the model's process crashed, hung or refused
+    │   └── Internal              500, a defect of ours
+    ├── SettingsError             a start that must not go on; never reaches a client
+    └── WeightsError              a model that cannot be fetched or does not check out
+
+Only `http/errors.py` knows status codes and the API's error types. A message may be shown to a client, so it never
+holds a path of this machine, a secret, or a library's own text.
+"""
+
+from __future__ import annotations
+
+
+class AntiphonError(Exception):
+    """Root of everything Antiphon raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(AntiphonError):
+    """The request cannot be served as it stands."""
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed, or asks for what cannot be had.
+
+    `path` is the dotted path of the offending value (contract `messages-and-inference.md` 2.2), e.g.
+    `messages.0.content.1.text`; it is put in front of the message.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt does not fit the window (contract `platform-and-tools.md` 12: clients match this wording)."""
+
+    def __init__(self, tokens: int, maximum: int) -> None:
+        super().__init__(f"prompt is too long: {tokens} tokens > {maximum} maximum")
+        self.tokens = tokens
+        self.maximum = maximum
+
+
+class Unauthenticated(RequestError):
+    """No credential, or one that is not valid."""
+
+
+class PermissionDenied(RequestError):
+    """The credential is valid and may not do this."""
+
+
+class NotFound(RequestError):
+    """No such route, model or object for this caller."""
+
+
+class MethodNotAllowed(RequestError):
+    """The route exists and does not answer this method."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"Method Not Allowed. This route answers {', '.join(allowed)}.")
+        self.allowed = allowed
+
+
+class ReceiptTimeout(RequestError):
+    """The sender was too slow."""
+
+
+class RequestTooLarge(RequestError):
+    """The body is over the endpoint's limit."""
+
+
+class ServiceError(AntiphonError):
+    """The server could not do its part; the same request may succeed later."""
+
+
+class Overloaded(ServiceError):
+    """More work than there are seats and queue for."""
+
+    def __init__(self, message: str = "Overloaded") -> None:
+        super().__init__(message)
+
+
+class EngineFailed(ServiceError):
+    """The model's process crashed, hung or refused. The reason is for the log; the client gets `message` alone."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Internal server error: the model stopped before its answer was complete")
+        self.reason = reason
+
+
+class Internal(ServiceError):
+    """A defect of ours. The reason is for the log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Internal server error")
+        self.reason = reason
+
+
+class SettingsError(AntiphonError):
+    """A setting is unknown, malformed or unsafe."""
+
+
+class WeightsError(AntiphonError):
+    """Weights could not be fetched, or are not what the catalogue promised."""
+
+
+class InvariantBroken(AntiphonError):
+    """Something that cannot be, is."""
+
+
+def invariant(holds: bool, message: str) -> None:
+    """Stop where a promise between our own parts is broken. Never a check of input; `-O` cannot remove it."""
+    if not holds:
+        raise InvariantBroken(message)

@@ -1,0 +1,79 @@
+"""The frozen records that more than one stage of a turn reads.
+
+Money is in nano-dollars, times are in milliseconds since the epoch (UTC), durations in microseconds; all integers.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+DEFAULT_ORGANIZATION = "org_default"
+DEFAULT_WORKSPACE = "wrkspc_default"
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Whose data this is. First argument of every store, cache and file function (architecture, rule 4)."""
+
+    organization: str
+    workspace: str
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the outcome of checking a credential."""
+
+    scope: Scope
+    key_id: str
+    admin: bool = False
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one attempt or one request (contract `messages-and-inference.md` 3.5)."""
+
+    input_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_read_tokens: int = 0
+    output_tokens: int = 0
+    thinking_tokens: int = 0
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try at answering: a request has one, or several after escalation and fallback."""
+
+    model: str
+    engine: str
+    outcome: str
+    usage: Usage
+    started_ms: int
+    queue_us: int
+    first_token_us: int | None
+    duration_us: int
+    reused_tokens: int | None = None
+
+
+class UsageRecord(msgspec.Struct, frozen=True):
+    """What one request used; exactly one per answered request, unique by `request_id` (architecture, rule 5).
+
+    `outcome` is the stop reason, or `client_closed`, `stalled`, or the error's kind.
+    """
+
+    request_id: str
+    organization: str
+    workspace: str
+    key_id: str
+    endpoint: str
+    requested_model: str
+    served_model: str
+    outcome: str
+    usage: Usage
+    attempts: tuple[Attempt, ...]
+    created_ms: int
+    duration_us: int
+    message_id: str | None = None
+    streamed: bool = False
+    service_tier: str = "standard"
+    speed: str = "standard"
+    geography: str | None = None
+    batch_id: str | None = None
+    batch_item: str | None = None
+    user_id: str | None = None

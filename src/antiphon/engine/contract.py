@@ -1,0 +1,143 @@
+"""The engine contract: a seat, tokens in, tokens out (architecture, section 2).
+
+A turn takes one seat and keeps it. On the seat it generates one or several *phases*; the prompt of a phase is the seat's
+prompt, all that earlier phases made, and the phase's own `appended` tokens. An engine's own error text never leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+from antiphon.core.records import Scope
+
+
+class TokenSpan(msgspec.Struct, frozen=True):
+    """Ids of the model's own vocabulary."""
+
+    ids: list[int]
+
+
+class MediaSpan(msgspec.Struct, frozen=True):
+    """An image, by digest, and the tokens it takes. No body serves one yet."""
+
+    digest: str
+    tokens: int
+
+
+Segment: TypeAlias = TokenSpan | MediaSpan
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """What the model reads before it writes."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Length in tokens, media included."""
+        return sum(len(s.ids) if isinstance(s, TokenSpan) else s.tokens for s in self.segments)
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """One stretch of generation under one set of rules.
+
+    `max_tokens` 0 means: process the prompt, generate nothing visible. Tokens of `stop_tokens` end the phase and are
+    counted, and their text is left out; the model's own end-of-turn tokens always do.
+    """
+
+    max_tokens: int
+    sampling: Sampling = Sampling()
+    stop_tokens: tuple[int, ...] = ()
+    appended: tuple[int, ...] = ()
+
+
+class EngineEvent(msgspec.Struct, frozen=True):
+    """What a model made: whole characters only, and how many tokens they took (none for an end token's text)."""
+
+    data: bytes
+    tokens: int
+    ids: tuple[int, ...] | None = None
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Why a phase ended. `reused_tokens` is how much of the prompt the engine did not compute again, if it tells."""
+
+    reason: Literal["stop", "length"]
+    reused_tokens: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What one step of the engine gave to one seat: sent on in one write (architecture, rule 7)."""
+
+    events: tuple[EngineEvent, ...]
+    finish: Finish | None = None
+
+
+class Seat(Protocol):
+    """A place in the engine, held by one turn."""
+
+    def generate(self, phase: Phase) -> AsyncIterator[Step]:
+        """Run one phase; the last step carries `finish`. Closing the iterator early stops the engine within one step.
+
+        Raises:
+            EngineFailed: the engine crashed, hung or refused.
+        """
+        ...
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What a body promises about itself."""
+
+    engine: str
+    model: str
+    window: int
+    seats: int
+    reports_reuse: bool
+    reports_ids: bool
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an answer could be generated now. `reason` is for the operator."""
+
+    ready: bool
+    reason: str = ""
+    seats_taken: int = 0
+    waiting: int = 0
+    restarts: int = 0
+
+
+class Engine(Protocol):
+    """One model, ready to generate."""
+
+    def describe(self) -> Description: ...
+
+    def health(self) -> Health: ...
+
+    def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AbstractAsyncContextManager[Seat]:
+        """Wait for a seat, fairly, and hold it. `prompt` plus `max_tokens` is what the seat may come to use.
+
+        Raises:
+            Overloaded: the queue is full, or the wait was too long.
+            EngineFailed: the engine is down.
+        """
+        ...
+
+    async def start(self) -> None:
+        """Make the engine ready. Raises EngineFailed where it cannot."""
+        ...
+
+    async def stop(self) -> None: ...

@@ -1,0 +1,76 @@
+"""What `POST /v1/messages` answers (contract `client-surface.md` 2.6)."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from antiphon.core.records import Usage
+
+StopReason: TypeAlias = Literal[
+    "end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded"
+]
+
+
+class OutputText(msgspec.Struct, tag="text", tag_field="type"):
+    """A text block of an answer; `citations` is null where there are none."""
+
+    text: str
+    citations: None = None
+
+
+class CacheCreation(msgspec.Struct, frozen=True):
+    ephemeral_5m_input_tokens: int = 0
+    ephemeral_1h_input_tokens: int = 0
+
+
+class OutputTokensDetails(msgspec.Struct, frozen=True):
+    thinking_tokens: int = 0
+
+
+class MessageUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """Usage as a whole message and `message_start` carry it."""
+
+    input_tokens: int
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation: CacheCreation = CacheCreation()
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails | None = None
+    server_tool_use: None = None
+    service_tier: str = "standard"
+    inference_geo: str | None = None
+    speed: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer. In `message_start` the content is empty and the stop reason null."""
+
+    id: str
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+    model: str
+    content: tuple[OutputText, ...]
+    stop_reason: StopReason | None
+    stop_sequence: str | None = None
+    stop_details: None = None
+    container: None = None
+    usage: MessageUsage
+
+
+class TokenCount(msgspec.Struct, frozen=True):
+    """The answer of `count_tokens`."""
+
+    input_tokens: int
+
+
+def message_usage(usage: Usage) -> MessageUsage:
+    """Our record of usage in the API's fields; the cache fields are two views of the same tokens."""
+    return MessageUsage(
+        input_tokens=usage.input_tokens,
+        cache_creation_input_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        cache_read_input_tokens=usage.cache_read_tokens,
+        cache_creation=CacheCreation(usage.cache_write_5m_tokens, usage.cache_write_1h_tokens),
+        output_tokens=usage.output_tokens,
+    )
