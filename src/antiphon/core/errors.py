@@ -40,12 +40,14 @@ class InvalidRequest(RequestError):
     """The request is malformed, or asks for what cannot be had.
 
     `path` is the dotted path of the offending value (contract `messages-and-inference.md` 2.2), e.g.
-    `messages.0.content.1.text`; it is put in front of the message.
+    `messages.0.content.1.text`; it is put in front of the message. `details` is for machines, e.g. an `error_code`
+    (contract 2.4).
     """
 
-    def __init__(self, message: str, *, path: str | None = None) -> None:
+    def __init__(self, message: str, *, path: str | None = None, details: dict[str, str] | None = None) -> None:
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
+        self.details = details
 
 
 class PromptTooLong(InvalidRequest):

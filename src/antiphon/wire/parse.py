@@ -110,7 +110,10 @@ _WORDS = (
     (re.compile(r"^Expected `bool`, got `[^`]+`$"), "Input should be a valid boolean"),
     (re.compile(r"^Expected `array`, got `[^`]+`$"), "Input should be a valid list"),
     (re.compile(r"^Expected `object`, got `[^`]+`$"), "Input should be an object"),
-    (re.compile(r"^Expected `str \| array[^`]*`, got `[^`]+`$"), "Input should be a string or a list of blocks"),
+    (
+        re.compile(r"^Expected `str \| array[^`]*`, got `[^`]+`$"),
+        "Input should be a string or a list of blocks",
+    ),
     (re.compile(r"^Expected `(?:int|float)` >= (\S+)$"), r"Input should be greater than or equal to \1"),
     (re.compile(r"^Expected `(?:int|float)` <= (\S+)$"), r"Input should be less than or equal to \1"),
     (re.compile(r"^Expected `str` of length >= 1$"), "String should have at least 1 character"),
