@@ -1,0 +1,168 @@
+"""Posts the journal's records to the database: in batches, again after a failure, each one once.
+
+Once, because the database refuses a second record of one request id; so it does no harm that a crash between
+a commit and the checkpoint posts a batch twice. While the database is away the journal grows on the local
+disk and requests go on (case A4). What is not posted when the server stops is posted by the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+from sqlalchemy import exc
+
+from antiphon.core.errors import AntiphonError
+from antiphon.core.records import UsageRecord
+from antiphon.ledger.journal import Journal
+from antiphon.store import usage
+from antiphon.store.database import Database, StoreUnavailable
+
+_LONGEST_PAUSE_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.1
+#: Between two batches of a backlog, so that catching up does not crowd out requests.
+_BREATH_SECONDS = 0.01
+
+
+class Unpostable(AntiphonError):
+    """The database will never take one of these records, however often it is asked."""
+
+
+#: Writes records, idempotently, and returns how many were new. Raises `StoreUnavailable` or `Unpostable`.
+Post = Callable[[Sequence[UsageRecord]], Awaitable[int]]
+
+
+class PostingFigures(msgspec.Struct, frozen=True):
+    """For the metrics. `pending` records are on the disk and not in the database yet."""
+
+    posted: int
+    rejected: int
+    pending: int
+    batches: int
+    failures: int
+    last_error: str | None
+
+
+class Posting:
+    """Carries one (open) journal to the database. `run` beside the server, `drain` before the journal is
+    closed."""
+
+    def __init__(self, journal: Journal, post: Post, *, linger_s: float = 0.2, most: int = 200) -> None:
+        """`linger_s`: how long records gather before they are posted, seconds. `most`: records in one batch,
+        small enough that building its statement does not hold up the event loop."""
+        self._journal = journal
+        self._post = post
+        self._linger_s = linger_s
+        self._most = most
+        self._position = journal.posted
+        self._decoder = msgspec.msgpack.Decoder(UsageRecord)
+        self._turn = asyncio.Lock()
+        self._posted = self._rejected = self._batches = self._failures = 0
+        self._last_error: str | None = None
+
+    async def run(self) -> None:
+        """Post what there is and what comes. Until cancelled."""
+        pause_s = 0.0
+        while True:
+            self._journal.grown.clear()
+            try:
+                await self._catch_up()
+                pause_s = 0.0
+            except (StoreUnavailable, OSError) as error:
+                self._note(error)
+                pause_s = min(max(pause_s * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            else:
+                await self._journal.grown.wait()
+                await asyncio.sleep(self._linger_s)
+
+    async def drain(self, seconds: float) -> bool:
+        """Post what is left, for at most this long. True if nothing is left; what is waits for the next
+        start."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await self.step():
+                    pass
+        except (TimeoutError, StoreUnavailable, OSError) as error:
+            self._note(error)
+            return False
+        return self._position >= self._journal.durable
+
+    async def step(self) -> bool:
+        """Post one batch; False if there was none.
+
+        Raises:
+            StoreUnavailable: the database does not answer; nothing is lost.
+            OSError: the journal's disk does not answer.
+        """
+        async with self._turn:
+            if self._position >= self._journal.durable:
+                return False
+            batch = await self._journal.read(self._position, self._most)
+            if batch.payloads:
+                await self._post_all(batch.payloads)
+            moved = batch.end > self._position
+            self._position = batch.end
+            if moved:
+                await asyncio.to_thread(self._journal.folder.mark, batch.end)
+            return moved
+
+    def figures(self) -> PostingFigures:
+        journal = self._journal.figures()
+        done = self._posted + self._rejected
+        return PostingFigures(
+            posted=self._posted,
+            rejected=self._rejected,
+            pending=journal.leftover + journal.appended - done,
+            batches=self._batches,
+            failures=self._failures,
+            last_error=self._last_error,
+        )
+
+    async def _catch_up(self) -> None:
+        while True:
+            if not await self.step():
+                return
+            await asyncio.sleep(_BREATH_SECONDS)
+
+    async def _post_all(self, payloads: Sequence[bytes]) -> None:
+        try:
+            await self._post([self._decoder.decode(payload) for payload in payloads])
+            self._posted += len(payloads)
+        except (Unpostable, msgspec.DecodeError):
+            # One bad record must not keep the others, and all that come after, from being posted.
+            for payload in payloads:
+                await self._post_one(payload)
+        self._batches += 1
+        self._last_error = None
+
+    async def _post_one(self, payload: bytes) -> None:
+        try:
+            await self._post([self._decoder.decode(payload)])
+            self._posted += 1
+        except (Unpostable, msgspec.DecodeError) as error:
+            await asyncio.to_thread(self._journal.folder.reject, payload)
+            self._rejected += 1
+            self._last_error = f"a record was set aside: {error}"
+
+    def _note(self, error: Exception) -> None:
+        self._failures += 1
+        self._last_error = error.reason if isinstance(error, StoreUnavailable) else str(error)
+
+
+def into(database: Database) -> Post:
+    """Posting into the tables of `store.usage`."""
+
+    async def post(records: Sequence[UsageRecord]) -> int:
+        try:
+            async with database.transaction() as connection:
+                return await usage.post(connection, records)
+        except (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError) as error:
+            raise Unpostable(type(error).__name__) from error
+        except exc.SQLAlchemyError as error:
+            # Anything else, a missing table for one, is the database's state and not the records' fault.
+            raise StoreUnavailable(str(error)) from error
+
+    return post

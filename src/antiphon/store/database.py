@@ -1,0 +1,177 @@
+"""The door to the database: opening, transactions, migrating. What is stored is known to the subjects' own
+modules.
+
+On SQLite every connection runs with WAL and `synchronous=FULL` (a commit is on disk when it returns), and a
+writing transaction takes the write lock at its beginning: a deferred one that turned into a writer later
+could fail at once with "database is locked", whatever the busy timeout says.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from antiphon.core.errors import Overloaded, SettingsError
+from antiphon.store import migration
+
+#: Seconds a statement waits for another's lock before it fails.
+_BUSY_SECONDS = 10.0
+#: The execution option that says how a SQLite transaction begins.
+_BEGIN = "antiphon_begin"
+
+
+class StoreUnavailable(Overloaded):
+    """The database is away, locked for too long, or its disk is full. Safe to retry; the reason is for the
+    log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+class Database:
+    """One pool of connections. Made by `open_database`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._writing = engine.execution_options(**{_BEGIN: "IMMEDIATE"})
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may write: committed at the end of the block, rolled back when it raises.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, is locked, or is full.
+        """
+        with _translated():
+            async with self._writing.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads; on SQLite it sees one moment of the database.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date. Processes that start together do it one after the other.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, is locked, or is full.
+            SettingsError: the database was written by a newer version.
+        """
+        async with self.transaction() as connection:
+            await connection.run_sync(migration.upgrade)
+
+    async def close(self) -> None:
+        """Close all connections. Tasks that use the database must have ended before, cancelled ones too."""
+        await self._engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """A database by SQLAlchemy URL, e.g. `settings.database_url`. Nothing is connected before the first use.
+
+    A SQLite file is made on the spot, readable by its owner alone (so are SQLite's two files beside it, which
+    take over its permissions), and so is a folder that is missing.
+
+    Raises:
+        SettingsError: the URL is malformed, names a memory database, or its file cannot be made.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            return Database(create_async_engine(parsed, pool_pre_ping=True))
+        _make_file(parsed)
+        engine = create_async_engine(
+            parsed,
+            # No isolation level: the driver begins no transactions of its own, which would leave DDL outside
+            # them.
+            connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS},
+        )
+    except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
+        raise SettingsError(f"The setting `database` is not a URL that can be opened: {error}") from None
+    event.listen(engine.sync_engine, "connect", _configure)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return Database(engine)
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone (0700).
+
+    One that exists keeps its permissions: it may be shared on purpose.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for folder in (*reversed(path.parents), path):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _make_file(url: URL) -> None:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise SettingsError("The setting `database` must name a file: records in memory would be lost")
+    path = Path(url.database)
+    try:
+        private_folder(path.parent)
+        with _locked(path.parent):
+            if path.exists():
+                path.chmod(0o600)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+            # The mode is a property of the file. Set here, under a lock, because SQLite does not wait when
+            # two connections want to change it at once.
+            with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(f"The database {path} cannot be opened: {error}") from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes. Never the database file itself: closing any descriptor of it
+    would drop SQLite's own locks (sqlite.org/howtocorrupt.html, section 2.2)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get(_BEGIN, 'DEFERRED')}")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors become ours once, here. A broken constraint passes: what it means is known to the
+    caller."""
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+        raise StoreUnavailable(str(error.args[0] if error.args else error)) from error
+    except ConnectionError as error:  # reaches us unwrapped from some drivers
+        raise StoreUnavailable(str(error)) from error
