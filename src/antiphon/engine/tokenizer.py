@@ -1,0 +1,206 @@
+"""Text to tokens and back, in the API process, for byte-level BPE vocabularies.
+
+The tokenizer inside knows no control tokens at all: they are left out of its vocabulary, so that no text can
+become one. (Switches that turn "special" tokens off, in llama.cpp as in `tokenizers`, still let user-defined
+ones such as `<tool_call>` through: `spikes.md` section B.) Ids for text that holds no control token's text
+are llama.cpp's own: its regular expressions, and no Unicode normalisation, which Hugging Face's files ask for
+and llama.cpp does not do.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+import tokenizers
+from tokenizers import models, pre_tokenizers
+
+from antiphon.core.errors import WeightsError
+from antiphon.engine.vocabulary import Vocabulary, byte_alphabet
+
+#: How much text the cache of encoded segments covers, in characters: about 16 MB with its ids.
+CACHE_CHARACTERS = 4_000_000
+
+_CONTRACTION = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+class _Family(msgspec.Struct, frozen=True):
+    """How text is cut into words before merging: patterns applied one after the other.
+
+    `whole_words`: a word that is a token as it stands is taken as such, whatever the merges say.
+    """
+
+    patterns: tuple[str, ...]
+    whole_words: bool = False
+
+
+_QWEN2 = _Family((rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{_REST}",))
+_LLAMA3 = _Family((rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{_REST}",), whole_words=True)
+_DIGITS_APART = _Family((r"\p{N}", _GPT2))
+_PLAIN = _Family((_GPT2,))
+#: The name in the model file -> its family (llama.cpp `llama-vocab.cpp`, `llm_tokenizer_bpe`).
+_FAMILIES = {
+    "gpt-2": _PLAIN,
+    "phi-2": _PLAIN,
+    "olmo": _PLAIN,
+    "smollm": _DIGITS_APART,
+    "starcoder": _DIGITS_APART,
+    "refact": _DIGITS_APART,
+    "command-r": _DIGITS_APART,
+    "codeshell": _DIGITS_APART,
+    "exaone": _DIGITS_APART,
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
+    "stablelm2": _QWEN2,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "llama-bpe": _LLAMA3,
+    "falcon3": _LLAMA3,
+    "pixtral": _LLAMA3,
+}
+
+
+class Tokenizer:
+    """One model's tokenizer. Safe to use from several threads.
+
+    Raises:
+        WeightsError: when built of a vocabulary whose pre-tokenizer is not known here, or whose merges are
+        malformed.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, cache_characters: int = CACHE_CHARACTERS) -> None:
+        self._tokens = vocabulary.tokens
+        self._control = vocabulary.control
+        self._control_ids = {text: index for index, text in vocabulary.control.items()}
+        by_length = sorted(self._control_ids, key=len, reverse=True)
+        self._split = re.compile("(" + "|".join(map(re.escape, by_length)) + ")" if by_length else r"(?!)")
+        self._bpe = _build(vocabulary)
+        self._cache = _Segments(cache_characters)
+        self._bytes = {ord(letter): chr(byte) for byte, letter in enumerate(byte_alphabet())}
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, none of them a control token's. For long texts `encode_batch` frees other
+        threads."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text; those encoded lately come from a cache. Other threads run meanwhile."""
+        found = [self._cache.get(text) for text in texts]
+        missing = [text for text, ids in zip(texts, found, strict=True) if ids is None]
+        if missing:
+            fresh = iter(self._bpe.encode_batch_fast(missing, add_special_tokens=False))
+            for place, text in enumerate(texts):
+                if found[place] is None:
+                    ids = array("I", next(fresh).ids)
+                    self._cache.put(text, ids)
+                    found[place] = ids
+        return [ids.tolist() for ids in found if ids is not None]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """The ids, and for each the characters it stands for, as `(start, end)`.
+
+        A token that holds only some bytes of a character covers that character whole, so neighbours may
+        overlap; starts and ends never go back.
+        """
+        encoding = self._bpe.encode_batch([text], add_special_tokens=False)[0]
+        return encoding.ids, encoding.offsets
+
+    def encode_with_control(self, text: str) -> list[int]:
+        """The ids as the engine itself would give them, control tokens in the text included. For checks, and
+        for text that is wholly ours: never for a client's."""
+        ids: list[int] = []
+        for part in self.split_control(text):
+            ids.extend([part] if isinstance(part, int) else self.encode(part))
+        return ids
+
+    def split_control(self, text: str) -> list[str | int]:
+        """A text cut at every control token in it: texts (never empty) and the ids between them."""
+        ids = self._control_ids
+        return [ids[part] if at % 2 else part for at, part in enumerate(self._split.split(text)) if part]
+
+    def control_id(self, text: str) -> int | None:
+        """The id of the control token that is written so."""
+        return self._control_ids.get(text)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to the text; nothing for control tokens and for ids that do not exist."""
+        if token in self._control or not 0 <= token < len(self._tokens):
+            return b""
+        text = self._tokens[token]
+        try:
+            return text.translate(self._bytes).encode("latin-1")
+        except UnicodeEncodeError:  # not written in the byte alphabet, such as unused places of a vocabulary
+            return text.encode()
+
+    @property
+    def cached_characters(self) -> int:
+        """How much text the cache holds, in characters."""
+        return self._cache.characters
+
+    def decode(self, ids: Sequence[int]) -> bytes:
+        """The bytes of the tokens in a row: not always whole characters."""
+        return b"".join(map(self.token_bytes, ids))
+
+
+class _Segments:
+    """Encoded texts, the least lately used forgotten first, bounded by the characters they hold in all."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.characters = 0
+        self._entries: OrderedDict[str, array[int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, text: str) -> array[int] | None:
+        with self._lock:
+            ids = self._entries.get(text)
+            if ids is not None:
+                self._entries.move_to_end(text)
+            return ids
+
+    def put(self, text: str, ids: array[int]) -> None:
+        with self._lock:
+            if text in self._entries or len(text) > self._capacity:
+                return
+            self._entries[text] = ids
+            self.characters += len(text)
+            while self.characters > self._capacity:
+                gone, _ = self._entries.popitem(last=False)
+                self.characters -= len(gone)
+
+
+def _build(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    family = _FAMILIES.get(vocabulary.pre)
+    if family is None:
+        raise WeightsError(
+            f"The model's pre-tokenizer {vocabulary.pre[:80]!r} is not known; known are {', '.join(sorted(_FAMILIES))}"
+        )
+    control = vocabulary.control
+    ids = {text: index for index, text in enumerate(vocabulary.tokens) if index not in control}
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(vocab=ids, merges=_merges(vocabulary.merges, ids), ignore_merges=family.whole_words)
+    )
+    steps: list[pre_tokenizers.PreTokenizer] = [
+        pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in family.patterns
+    ]
+    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return tokenizer
+
+
+def _merges(merges: Sequence[str], ids: dict[str, int]) -> list[tuple[str, str]]:
+    """The merges in order, without those that would make or use a token that text must not become."""
+    pairs: list[tuple[str, str]] = []
+    for merge in merges:
+        left, space, right = merge.partition(" ")
+        if not (left and space and right):
+            raise WeightsError(f"The model's vocabulary has the malformed merge {merge[:80]!r}")
+        if left in ids and right in ids and left + right in ids:
+            pairs.append((left, right))
+    return pairs

@@ -1,0 +1,113 @@
+"""The plan of one turn: the prompt with its exact length, the limits, and what to generate.
+
+A plan is a prompt and a pure function from how the last phase ended to the next phase or the end (architecture, section
+2, "Phases"). So far there is one phase, the answer; thinking, tool calls and structured answers become further ones here.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from antiphon.core.errors import PromptTooLong
+from antiphon.core.records import Usage
+from antiphon.engine.contract import Finish, Phase, Prompt, Sampling
+from antiphon.plan.promises import refuse_unkept
+from antiphon.plan.render import Renderer
+from antiphon.plan.rules import check
+from antiphon.wire.request import Conversation, MessagesRequest
+from antiphon.wire.response import StopReason
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the running model allows, in tokens, and how it samples where the client does not say."""
+
+    window: int
+    max_output: int
+    sampling: Sampling = Sampling()
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The turn is over, and this is what the client is told."""
+
+    stop_reason: StopReason
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn asks of its engine. `max_tokens` is what may be generated after clamping."""
+
+    prompt: Prompt
+    input: Usage
+    max_tokens: int
+    clamped_by_window: bool
+    stop_sequences: tuple[str, ...]
+    sampling: Sampling
+
+    def first(self) -> Phase:
+        """The phase a turn begins with."""
+        return Phase(max_tokens=self.max_tokens, sampling=self.sampling)
+
+    def next(self, finish: Finish | None, stop_sequence: str | None) -> Phase | Done:
+        """What follows a phase that ended by the engine's `finish` or by a stop sequence."""
+        if stop_sequence is not None:
+            return Done("stop_sequence")
+        if finish is not None and finish.reason == "length":
+            return Done("model_context_window_exceeded" if self.clamped_by_window else "max_tokens")
+        return Done("end_turn")
+
+
+class Planner:
+    """Plans turns for one model."""
+
+    def __init__(self, renderer: Renderer, limits: Limits) -> None:
+        self._renderer = renderer
+        self._limits = limits
+
+    def plan(self, request: MessagesRequest) -> Plan:
+        """From a request to what will be asked of the engine.
+
+        A `max_tokens` over the model's maximum is clamped (architecture, "Whose rules"); one that does not fit the
+        window behind the prompt is too, and reaching that end is its own stop reason (contract messages-and-inference
+        12.3).
+
+        Raises:
+            InvalidRequest: the conversation breaks a rule, or asks for what is not served.
+            PromptTooLong: the prompt alone fills the window.
+        """
+        tokens, prompt = self._render(request)
+        room = self._limits.window - tokens
+        wanted = min(request.max_tokens, self._limits.max_output)
+        return Plan(
+            prompt=prompt,
+            input=Usage(input_tokens=tokens),
+            max_tokens=min(wanted, room),
+            clamped_by_window=room < wanted,
+            stop_sequences=request.stop_sequences,
+            sampling=self._sampling(request),
+        )
+
+    def count(self, request: Conversation) -> int:
+        """The prompt's length in tokens: what the same request would be billed as input.
+
+        Raises:
+            InvalidRequest: the conversation breaks a rule, or asks for what is not served.
+        """
+        check(request)
+        refuse_unkept(request)
+        return self._renderer.render(request).tokens
+
+    def _render(self, request: Conversation) -> tuple[int, Prompt]:
+        check(request)
+        refuse_unkept(request)
+        rendered = self._renderer.render(request)
+        if rendered.tokens >= self._limits.window:
+            # One place is kept: an engine cannot read a prompt without making a token.
+            raise PromptTooLong(rendered.tokens, self._limits.window - 1)
+        return rendered.tokens, rendered.prompt
+
+    def _sampling(self, request: MessagesRequest) -> Sampling:
+        """The client's values where it gives any; where it gives none, what the model's makers recommend."""
+        given = {
+            name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None
+        }
+        base = Sampling() if given else self._limits.sampling
+        return msgspec.structs.replace(base, **given)

@@ -1,0 +1,87 @@
+"""Refuses, by path, options that promise something no part of Antiphon keeps yet.
+
+Options that only allow or hint (tools with `tool_choice` auto, adaptive thinking, `cache_control`, context management,
+effort) are accepted without effect, so that real clients run; these may not be, because the client would rely on them.
+"""
+
+from __future__ import annotations
+
+from antiphon.core.errors import InvalidRequest
+from antiphon.wire.blocks import (
+    Block,
+    FallbackBlock,
+    RedactedThinkingBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolReferenceBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    block_type,
+)
+from antiphon.wire.request import Conversation, MessagesRequest, ThinkingBetweenTools, ThinkingEnabled
+from antiphon.wire.tools import AnyChoice, NamedChoice, TypedTool, tool_kind
+
+_SERVED_BLOCKS = (
+    TextBlock,
+    ThinkingBlock,
+    RedactedThinkingBlock,
+    ToolUseBlock,
+    ToolResultBlock,
+    FallbackBlock,
+)
+_SERVED_IN_RESULTS = (TextBlock, ToolReferenceBlock)
+
+
+def refuse_unkept(request: Conversation) -> None:
+    """Check every option that promises something.
+
+    Raises:
+        InvalidRequest: one of them is used; names its path.
+    """
+    _refuse_options(request)
+    for index, tool in enumerate(request.tools):
+        if tool.strict:
+            _refuse(f"tools.{index}.strict", "strict tools are")
+        if isinstance(tool, TypedTool) and tool_kind(tool) == "server":
+            _refuse(f"tools.{index}.type", f"the server tool `{tool.type}` is")
+    for number, message in enumerate(request.messages):
+        if not isinstance(message.content, str):
+            for position, block in enumerate(message.content):
+                _refuse_block(f"messages.{number}.content.{position}", block)
+
+
+def _refuse_options(request: Conversation) -> None:
+    if isinstance(request.tool_choice, AnyChoice | NamedChoice):
+        _refuse("tool_choice", "forced tool use is")
+    if isinstance(request.thinking, ThinkingEnabled):
+        _refuse("thinking.budget_tokens", "thinking with a budget is")
+    if isinstance(request.thinking, ThinkingBetweenTools):
+        _refuse("thinking.type", "thinking between tools is")
+    if request.output_config is not None and request.output_config.format is not None:
+        _refuse("output_config.format", "structured output is")
+    if request.output_format is not None:
+        _refuse("output_format", "structured output is")
+    if request.mcp_servers:
+        _refuse("mcp_servers", "the MCP connector is")
+    if request.thread is not None:
+        # The SDK's tool runner resends everything without a thread when it meets this code (client-surface 7.4).
+        raise InvalidRequest(
+            "message threads are not supported by this server; send the full history without `thread`",
+            path="thread",
+            details={"error_code": "thread_unsupported_request"},
+        )
+    if isinstance(request, MessagesRequest) and request.container is not None:
+        _refuse("container", "containers are")
+
+
+def _refuse_block(path: str, block: Block) -> None:
+    if not isinstance(block, _SERVED_BLOCKS):
+        _refuse(path, f"`{block_type(block)}` blocks are")
+    if isinstance(block, ToolResultBlock) and block.content is not None and not isinstance(block.content, str):
+        for position, part in enumerate(block.content):
+            if not isinstance(part, _SERVED_IN_RESULTS):
+                _refuse(f"{path}.content.{position}", f"`{block_type(part)}` blocks are")
+
+
+def _refuse(path: str, what: str) -> None:
+    raise InvalidRequest(f"{what} not supported by this server yet", path=path)

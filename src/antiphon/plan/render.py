@@ -1,0 +1,267 @@
+"""From a conversation to the ids the model reads, with a true place for every block of the client's.
+
+The dialect turns blocks into turns, the model's chat template writes them down, and the text is cut only at
+control tokens that the template or the dialect wrote. Those become ids of their own; what stands between two
+of them is encoded as one string by a tokenizer that knows no control tokens, so that no client can write one,
+and the ids are the engine's own for the whole prompt (architecture, section 2, "Rendering"; measured in
+`spikes.md` section C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from antiphon.core.clock import Clock
+from antiphon.core.errors import InvalidRequest, WeightsError
+from antiphon.dialect import dialect_named
+from antiphon.dialect.base import Piece, Turn
+from antiphon.dialect.template import ChatTemplate, Message, TemplateRefused
+from antiphon.engine.contract import Prompt, TokenSpan
+from antiphon.engine.tokenizer import Tokenizer
+from antiphon.engine.vocabulary import Vocabulary
+from antiphon.plan.layout import BlockEnd, Layout
+from antiphon.plan.skeleton import Form, Placeholders, Skeleton, align, reform
+from antiphon.wire.blocks import TextBlock, ToolResultBlock, ToolUseBlock
+from antiphon.wire.request import Conversation, InputMessage, Role, ThinkingAdaptive, ThinkingEnabled
+from antiphon.wire.tools import CustomTool
+
+#: Skeletons kept, and the longest shape kept, in turns: a conversation of that length renders in a few
+#: milliseconds.
+_SHAPES = 512
+_LONGEST_SHAPE = 256
+_TRUSTED_TEXTS = 4096
+
+
+class Rendered(msgspec.Struct, frozen=True):
+    """A prompt. `tokens` is its length.
+
+    `aligned` is false where the template did something to a content that is not understood: the contents then
+    stand as they are in what the template writes around others, which is safe and may differ from the
+    template's intent. `folded` is true where system text had to go into a user turn, because the template
+    takes it nowhere else.
+    """
+
+    prompt: Prompt
+    tokens: int
+    aligned: bool
+    folded: bool
+    layout: Layout
+
+    @property
+    def blocks(self) -> tuple[BlockEnd, ...]:
+        """Every block that the model reads, in the prompt's order. Worked out when asked for, anew each
+        time."""
+        return self.layout.block_ends()
+
+
+class Renderer:
+    """Renders conversations for one model. Built once per model; safe to use from several threads.
+
+    Raises:
+        WeightsError: when built for a model without a chat template, or of an unknown dialect.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, tokenizer: Tokenizer, dialect: str, clock: Clock) -> None:
+        if vocabulary.chat_template is None:
+            raise WeightsError("The model file has no chat template")
+        self._tokenizer = tokenizer
+        self._dialect = dialect_named(dialect)
+        self._bos = vocabulary.bos if vocabulary.add_bos else None
+        self._template = ChatTemplate(
+            vocabulary.chat_template,
+            clock,
+            bos=_token_text(vocabulary, vocabulary.bos),
+            eos=_token_text(vocabulary, vocabulary.eos),
+        )
+        self._control = vocabulary.control
+        self._placeholders = Placeholders(self._template)
+        self._kept = lru_cache(_SHAPES)(self._placeholders.skeleton)
+        self._cut = lru_cache(_TRUSTED_TEXTS)(tokenizer.split_control)
+
+    def render(self, conversation: Conversation) -> Rendered:
+        """The prompt for a conversation, ending where the answer begins (or goes on, after prefill).
+
+        Raises:
+            InvalidRequest: a block has no form in the model's dialect, or the template cannot write these
+                turns.
+        """
+        turns = self._dialect.turns(conversation)
+        prefill = turns.pop() if turns and turns[-1].role == "assistant" else None
+        thinking = isinstance(conversation.thinking, ThinkingEnabled | ThinkingAdaptive)
+        shaped, skeleton = self._shape(turns, thinking)
+        contents = [turn.text for turn in shaped]
+        forms = self._align(skeleton, shaped, contents, thinking)
+        layout = self._lay_out(skeleton, shaped, forms, prefill)
+        ids = layout.encode(self._tokenizer)
+        return Rendered(
+            prompt=Prompt((TokenSpan(ids),)),
+            tokens=len(ids),
+            aligned=forms is not None,
+            folded=shaped is not turns,
+            layout=layout,
+        )
+
+    def _shape(self, turns: list[Turn], thinking: bool) -> tuple[list[Turn], Skeleton]:
+        """The turns as the template can take them: as they are, or with system text moved into user turns."""
+        skeleton = self._skeleton(turns, thinking)
+        if skeleton is not None:
+            return turns, skeleton
+        for first in (1, 0):  # first only those amid the conversation, then all
+            folded = _fold(turns, first)
+            skeleton = self._skeleton(folded, thinking) if folded != turns else None
+            if skeleton is not None:
+                return folded, skeleton
+        raise InvalidRequest("the model's chat template cannot write these turns", path="messages")
+
+    def _skeleton(self, turns: Sequence[Turn], thinking: bool) -> Skeleton | None:
+        roles: tuple[Role, ...] = tuple([turn.role for turn in turns])
+        if self._template.tells_time or len(roles) > _LONGEST_SHAPE:
+            return self._placeholders.skeleton(roles, thinking)
+        return self._kept(roles, thinking)
+
+    def _align(
+        self, skeleton: Skeleton, turns: Sequence[Turn], contents: Sequence[str], thinking: bool
+    ) -> list[Form] | None:
+        messages = [Message(turn.role, content) for turn, content in zip(turns, contents, strict=True)]
+        try:
+            text = self._template.render(messages, generate=True, thinking=thinking)
+        except TemplateRefused:
+            return None
+        return align(text, skeleton, contents)
+
+    def _lay_out(
+        self, skeleton: Skeleton, turns: Sequence[Turn], forms: Sequence[Form] | None, prefill: Turn | None
+    ) -> Layout:
+        layout = Layout()
+        opening = self._cut(skeleton.literals[0])
+        if self._bos is not None and opening[:1] != [self._bos]:
+            layout.add([self._bos])
+        layout.add(opening)
+        for place, turn in enumerate(turns):
+            self._add_pieces(layout, turn.pieces, "raw" if forms is None else forms[place])
+            layout.add(self._cut(skeleton.literals[place + 1]))
+        if prefill is not None:
+            self._add_pieces(layout, prefill.pieces, "raw")
+        layout.close()
+        return layout
+
+    def _add_pieces(self, layout: Layout, pieces: tuple[Piece, ...], form: Form) -> None:
+        if form != "raw":
+            shown = reform([piece.text for piece in pieces], form)
+            pieces = tuple(msgspec.structs.replace(piece, text=text) for piece, text in zip(pieces, shown, strict=True))
+        for piece in pieces:
+            if piece.trusted:
+                layout.add(self._cut(piece.text))
+            else:
+                layout.add_text(piece.text)
+            if piece.path:
+                layout.end_block(piece.path)
+
+
+def _fold(turns: Sequence[Turn], first: int) -> list[Turn]:
+    """System turns from place `first` on become part of the user turns beside them, as paragraphs of their
+    own."""
+    folded: list[Turn] = []
+    for place, turn in enumerate(turns):
+        role: Role = "user" if turn.role == "system" and place >= first else turn.role
+        if folded and folded[-1].role == role:
+            folded[-1] = Turn(role, (*folded[-1].pieces, Piece("\n\n", trusted=True), *turn.pieces))
+        else:
+            folded.append(Turn(role, turn.pieces))
+    return folded
+
+
+def _token_text(vocabulary: Vocabulary, token: int | None) -> str:
+    return "" if token is None else vocabulary.tokens[token]
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What a model's chat template can do.
+
+    `system`: it takes a system turn at the start; `system_amid`: also later on. Where it does not, the text
+    goes into user turns. `faithful`: texts that are hard to follow (blanks at the ends, quotes, control text,
+    thinking marks) come out as they are, stripped or escaped. Where that is false, some are rendered without
+    what the template would do to them (`Rendered.aligned`).
+    """
+
+    system: bool
+    system_amid: bool
+    faithful: bool
+
+
+def prove(renderer: Renderer) -> Proof:
+    """Render a small corpus and see what comes of it. Takes some milliseconds; to be run at model load, by
+    the process that loads, before the first request.
+
+    Raises:
+        WeightsError: the template refuses plain conversations, changes their texts in a way that cannot be
+            followed, or lets a text write control tokens.
+    """
+    plain = [_prove_one(renderer, conversation) for conversation in _plain_corpus()]
+    if not all(rendered.aligned for rendered in plain):
+        raise WeightsError("The model's chat template changes texts in a way that cannot be followed")
+    control = renderer._control
+    expected = _controls(_prove_one(renderer, _tool_conversation("harmless")), control)
+    hard = [_prove_one(renderer, _tool_conversation(text)) for text in _hard_texts(control.values())]
+    if any(_controls(rendered, control) != expected for rendered in hard):
+        raise WeightsError("The model's chat template lets a text write control tokens")
+    _, _, system, amid = plain
+    return Proof(
+        system=not system.folded,
+        system_amid=not amid.folded,
+        faithful=all(rendered.aligned for rendered in hard),
+    )
+
+
+def _prove_one(renderer: Renderer, conversation: Conversation) -> Rendered:
+    try:
+        return renderer.render(conversation)
+    except InvalidRequest:
+        raise WeightsError("The model's chat template refuses plain conversations") from None
+
+
+def _controls(rendered: Rendered, control: Container[int]) -> int:
+    return sum(
+        token in control for span in rendered.prompt.segments if isinstance(span, TokenSpan) for token in span.ids
+    )
+
+
+def _plain_corpus() -> tuple[Conversation, Conversation, Conversation, Conversation]:
+    asked, answered = InputMessage("user", "How far is it?"), InputMessage("assistant", "Two miles.")
+    told = InputMessage("system", "Be brief.")
+    return (
+        Conversation(model="", messages=(asked,)),
+        Conversation(model="", messages=(asked, answered, asked, InputMessage("assistant", "About"))),
+        Conversation(model="", messages=(asked, answered, asked), system="Be kind."),
+        Conversation(model="", messages=(asked, answered, asked, told), system="Be kind."),
+    )
+
+
+def _tool_conversation(text: str) -> Conversation:
+    """Two calls at once and their results, with `text` wherever a client can put one."""
+    calls = tuple(ToolUseBlock(id=name, name=name, input={text: text}) for name in ("a", "b"))
+    results = tuple(ToolResultBlock(tool_use_id=name, content=text) for name in ("a", "b"))
+    return Conversation(
+        model="",
+        messages=(
+            InputMessage("user", text),
+            InputMessage("assistant", (TextBlock(text=text), *calls)),
+            InputMessage("user", results),
+            InputMessage("assistant", text),
+            InputMessage("user", text),
+        ),
+        system=text,
+        tools=(CustomTool(name="a", description=text, input_schema={"type": "object", "title": text}),),
+    )
+
+
+def _hard_texts(control: Iterable[str]) -> tuple[str, ...]:
+    return (
+        "  blanks at both ends \n\n",
+        '"quotes", \\ and\ttabs\r\n <b>&amp;</b> {{ braces }} {% raw %} é 日本 🙂',
+        "<think>a</think>\n\nb",
+        f"before {' '.join(control)} behind",
+    )
