@@ -6,7 +6,7 @@ prompt, all that earlier phases made, and the phase's own `appended` tokens. An 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, TypeAlias
 
@@ -90,7 +90,7 @@ class Step(msgspec.Struct, frozen=True):
 class Seat(Protocol):
     """A place in the engine, held by one turn."""
 
-    def generate(self, phase: Phase) -> AsyncIterator[Step]:
+    def generate(self, phase: Phase) -> AsyncGenerator[Step, None]:
         """Run one phase; the last step carries `finish`. Closing the iterator early stops the engine within one step.
 
         Raises:

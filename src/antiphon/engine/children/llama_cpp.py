@@ -1,0 +1,283 @@
+"""The llama.cpp child: `python -m antiphon.engine.children.llama_cpp SOCKET`.
+
+The library runs its own threads and does not hold the GIL, so that a plain event loop can stand between our socket and
+it. Of its interfaces only the loopback listener streams token ids; it gets a random key, because any local user could
+reach it. Facts and traps: `docs/design/0002-engines.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import xllamacpp
+
+from antiphon.core.errors import EngineFailed
+from antiphon.core.ids import secret
+from antiphon.engine.frames import (
+    Cancel,
+    Done,
+    Failed,
+    Generate,
+    Load,
+    Loaded,
+    Made,
+    Ping,
+    Pong,
+    Progress,
+    Report,
+    Tokenize,
+    Tokenized,
+    pack,
+    read_command,
+)
+
+#: Prompt tokens per step. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at the same speed.
+_BATCH = 128
+
+
+class _PromptProgress(msgspec.Struct):
+    cache: int = 0
+    processed: int = 0
+
+
+class _Timings(msgspec.Struct):
+    cache_n: int = 0
+
+
+class _Chunk(msgspec.Struct):
+    """One event of the library's completion stream, as far as we read it."""
+
+    content: str = ""
+    tokens: list[int] = []
+    stop: bool = False
+    stop_type: str = ""
+    tokens_predicted: int = 0
+    prompt_progress: _PromptProgress | None = None
+    timings: _Timings | None = None
+
+
+class _TokenizeReply(msgspec.Struct):
+    tokens: list[int]
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+
+
+class Body:
+    """The library, loaded, and the requests it works on."""
+
+    def __init__(self, http: aiohttp.ClientSession, address: str, key: str) -> None:
+        self._http = http
+        self._address = address
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    async def generate(self, command: Generate) -> AsyncIterator[Report]:
+        """Run one phase. Leaving early closes the connection, at which the library stops within one step."""
+        request = {
+            "prompt": command.prompt,
+            "n_predict": command.max_tokens,
+            "id_slot": command.seat,
+            "cache_prompt": command.reuse,
+            "stream": True,
+            "return_tokens": True,
+            "return_progress": True,
+            "temperature": command.sampling.temperature,
+            "top_p": command.sampling.top_p,
+            "top_k": command.sampling.top_k,
+            "min_p": command.sampling.min_p,
+            "seed": -1 if command.sampling.seed is None else command.sampling.seed,
+        }
+        body = msgspec.json.encode(request)
+        async with self._http.post(f"{self._address}/completion", data=body, headers=self._headers) as reply:
+            if reply.status != 200:
+                text = await reply.text()
+                yield Failed(command.request, f"the library answered {reply.status}: {text[:300]}")
+                return
+            reader = _ChunkReader(command)
+            async for data in reply.content.iter_any():
+                for report in reader.feed(data):
+                    yield report
+                    if isinstance(report, Done | Failed):
+                        return
+            yield Failed(command.request, "the library's stream ended without a last event")
+
+    async def tokenize(self, text: str) -> list[int]:
+        body = msgspec.json.encode({"content": text, "parse_special": True})
+        async with self._http.post(f"{self._address}/tokenize", data=body, headers=self._headers) as reply:
+            return msgspec.json.decode(await reply.read(), type=_TokenizeReply).tokens
+
+
+class _ChunkReader:
+    """From the library's event stream to reports, one report per read however many tokens it brought."""
+
+    def __init__(self, command: Generate) -> None:
+        self._request = command.request
+        self._visible = command.max_tokens > 0
+        self._stops = frozenset(command.stop_tokens)
+        self._rest = b""
+        self._counted = 0
+        self._reused = 0
+
+    def feed(self, data: bytes) -> list[Report]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        events: list[tuple[bytes, int, tuple[int, ...] | None]] = []
+        reports: list[Report] = []
+        for line in lines:
+            if line.startswith(b"error:"):
+                return [Failed(self._request, line[:300].decode(errors="replace"))]
+            if not line.startswith(b"data:"):
+                continue
+            last = self._read(_chunks.decode(line[5:]), events, reports)
+            if last is not None:
+                reports += [Made(self._request, tuple(events))] if events else []
+                return [*reports, last]
+        return [*reports, Made(self._request, tuple(events))] if events else reports
+
+    def _read(
+        self, chunk: _Chunk, events: list[tuple[bytes, int, tuple[int, ...] | None]], reports: list[Report]
+    ) -> Done | None:
+        if chunk.prompt_progress is not None:
+            self._reused = chunk.prompt_progress.cache
+            reports.append(Progress(self._request, self._reused))
+            return None
+        # A character that spans tokens comes whole with its last token, and only that one's id is told.
+        tokens = chunk.tokens_predicted - self._counted
+        self._counted = chunk.tokens_predicted
+        stopped = any(token in self._stops for token in chunk.tokens)
+        if self._visible and tokens > 0:
+            ids = tuple(chunk.tokens) if len(chunk.tokens) == tokens else None
+            events.append((b"" if stopped else chunk.content.encode(), tokens, ids))
+        if chunk.stop:
+            reused = chunk.timings.cache_n if chunk.timings else self._reused
+            return Done(self._request, "length" if chunk.stop_type == "limit" else "stop", reused)
+        return Done(self._request, "stop", self._reused) if stopped else None
+
+
+class Connection:
+    """One API process. Requests live as long as their connection does."""
+
+    def __init__(self, body: Body, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._body = body
+        self._reader = reader
+        self._writer = writer
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    async def serve(self) -> None:
+        """Read commands until the other side goes away."""
+        try:
+            while True:
+                self._handle(await read_command(self._reader))
+        except (asyncio.IncompleteReadError, ConnectionError, EngineFailed):
+            pass
+        finally:
+            for task in self._running.values():
+                task.cancel()
+
+    def _handle(self, command: object) -> None:
+        match command:
+            case Generate():
+                self._start(command.request, self._generate(command))
+            case Tokenize():
+                self._start(command.request, self._tokenize(command))
+            case Cancel(request):
+                task = self._running.get(request)
+                if task is not None:
+                    task.cancel()
+            case Ping(request):
+                self._writer.write(pack(Pong(request)))
+
+    def _start(self, request: int, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._running[request] = task
+        task.add_done_callback(lambda _: self._running.pop(request, None))
+
+    async def _generate(self, command: Generate) -> None:
+        try:
+            async for report in self._body.generate(command):
+                self._writer.write(pack(report))
+                await self._writer.drain()
+        except (aiohttp.ClientError, msgspec.MsgspecError, OSError) as error:
+            self._writer.write(pack(Failed(command.request, f"{type(error).__name__}: {error}"[:300])))
+
+    async def _tokenize(self, command: Tokenize) -> None:
+        self._writer.write(pack(Tokenized(command.request, await self._body.tokenize(command.text))))
+
+
+def load(command: Load, key: str) -> xllamacpp.Server:
+    """Load the model. Blocks for as long as that takes."""
+    params = xllamacpp.CommonParams()
+    params.model.path = command.model_path
+    params.n_ctx = command.pool_tokens
+    params.n_parallel = command.seats
+    params.kv_unified = True
+    params.n_batch = _BATCH
+    params.n_ubatch = _BATCH
+    # Memory-mapped weights get paged out of an idle server and stall it for half a minute when it wakes.
+    params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
+    params.ctx_shift = False
+    params.cache_ram_mib = 0  # the host cache crosses workspaces, even with a pinned seat
+    params.endpoint_slots = False
+    params.endpoint_props = False
+    params.api_keys = [key]
+    params.cpuparams.n_threads = command.threads
+    params.cpuparams_batch.n_threads = command.threads
+    return xllamacpp.Server(params)
+
+
+def _same_user(writer: asyncio.StreamWriter) -> bool:
+    """Whether the other end of the socket runs as us (the folder is private already; this is the second lock)."""
+    peer = writer.get_extra_info("socket")
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", credentials)[1] == os.getuid())
+
+
+async def main(path: str) -> None:
+    """Serve on the socket until the first connection, the supervisor's, has gone."""
+    over = asyncio.Event()
+    loaded: list[tuple[Body, xllamacpp.Server]] = []
+    key = secret(43)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**20) as http:
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                if not _same_user(writer):
+                    return
+                if not loaded:
+                    command = await read_command(reader)
+                    if not isinstance(command, Load):
+                        return
+                    try:
+                        server = await asyncio.to_thread(load, command, key)
+                    except RuntimeError as error:
+                        writer.write(pack(Failed(0, str(error)[:300])))
+                        await writer.drain()
+                        return
+                    loaded.append((Body(http, server.listening_address, key), server))
+                    writer.write(pack(Loaded()))
+                await Connection(loaded[0][0], reader, writer).serve()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+            finally:
+                writer.close()
+                over.set()
+
+        listener = await asyncio.start_unix_server(accept, path)
+        Path(path).chmod(0o600)
+        async with listener:
+            await over.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
+    # The library's threads do not end with the interpreter, and there is nothing left to save.
+    os._exit(0)

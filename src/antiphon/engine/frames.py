@@ -1,0 +1,139 @@
+"""What an engine child and the API process say to each other, over a private Unix socket.
+
+A frame is four bytes of length (big endian) and a msgpack map with a closed set of types: data cannot choose code, and a
+frame over the bound ends the connection (faults C14).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from antiphon.core.errors import EngineFailed
+from antiphon.engine.contract import Sampling
+
+#: A prompt of a million tokens is 5 MB as msgpack; nothing larger is ever said.
+MAX_FRAME = 16 * 1024 * 1024
+_LENGTH = struct.Struct(">I")
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """First of all commands: which model, and how much of the machine. `pool_tokens` is shared by all seats."""
+
+    model_path: str
+    pool_tokens: int
+    seats: int
+    threads: int
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """Run a prompt on a seat. Without `reuse` nothing that the seat computed before may be used."""
+
+    request: int
+    seat: int
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+    stop_tokens: tuple[int, ...]
+    reuse: bool
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    request: int
+
+
+class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
+    """The engine's own ids for a text, control tokens in it recognised: to check our tokenizer against."""
+
+    request: int
+    text: str
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    request: int
+
+
+Command: TypeAlias = Load | Generate | Cancel | Tokenize | Ping
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    pass
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """A chunk of the prompt has been computed."""
+
+    request: int
+    reused: int
+
+
+class Made(msgspec.Struct, frozen=True, tag="made"):
+    """What one step gave: `(bytes of whole characters, tokens, ids or None)` each."""
+
+    request: int
+    events: tuple[tuple[bytes, int, tuple[int, ...] | None], ...]
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    request: int
+    reason: str
+    reused: int
+
+
+class Tokenized(msgspec.Struct, frozen=True, tag="tokenized"):
+    request: int
+    ids: list[int]
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    request: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """A command failed, or (request 0) the whole body. The reason goes to the log, never to a client."""
+
+    request: int
+    reason: str
+
+
+Report: TypeAlias = Loaded | Progress | Made | Done | Tokenized | Pong | Failed
+
+M = TypeVar("M")
+_encoder = msgspec.msgpack.Encoder()
+_commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def pack(message: Command | Report) -> bytes:
+    """One frame."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME:
+        raise EngineFailed(f"a frame of {len(body)} bytes is over the bound")
+    return _LENGTH.pack(len(body)) + body
+
+
+async def read_command(reader: asyncio.StreamReader) -> Command:
+    """The next command. Raises EngineFailed where the frame is malformed, IncompleteReadError at the end."""
+    return _decode(_commands, await _body(reader))
+
+
+async def read_report(reader: asyncio.StreamReader) -> Report:
+    """The next report. Raises EngineFailed where the frame is malformed, IncompleteReadError at the end."""
+    return _decode(_reports, await _body(reader))
+
+
+async def _body(reader: asyncio.StreamReader) -> bytes:
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    if length > MAX_FRAME:
+        raise EngineFailed(f"a frame of {length} bytes is over the bound")
+    return await reader.readexactly(length)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[M], body: bytes) -> M:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise EngineFailed(f"a frame is malformed: {error}") from None

@@ -1,0 +1,255 @@
+"""Keeps one engine child alive: starts it, watches it by its progress, kills it when it hangs, restarts it with back-off.
+
+A crash of the library therefore never takes the server down; those who were being answered get an error, and `on_lost`
+is where they learn of it. What the child reports goes to `on_report` as it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from antiphon.core.clock import Clock
+from antiphon.core.errors import EngineFailed
+from antiphon.engine.frames import Command, Failed, Load, Loaded, Ping, Pong, Report, pack, read_report
+
+_log = structlog.get_logger()
+
+_CONNECT_SECONDS = 30.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_WATCH_SECONDS = 0.25
+_PING_SECONDS = 5.0
+
+
+class Child:
+    """One process and the socket to it."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        folder: tempfile.TemporaryDirectory[str],
+    ) -> None:
+        self.process = process
+        self.reader = reader
+        self.writer = writer
+        self._folder = folder
+
+    @classmethod
+    async def spawn(cls, module: str) -> Child:
+        """Start the child's program and connect to it.
+
+        Raises:
+            EngineFailed: it ended, or did not listen in time.
+        """
+        folder = tempfile.TemporaryDirectory(prefix="antiphon-")  # mode 0700: nobody else can connect
+        path = str(Path(folder.name) / "engine.sock")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, path, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                while True:
+                    if process.returncode is not None:
+                        raise EngineFailed(f"the engine's process ended with {process.returncode} at its start")
+                    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                        reader, writer = await asyncio.open_unix_connection(path)
+                        return cls(process, reader, writer, folder)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise EngineFailed("the engine's process did not listen in time") from None
+        finally:
+            if sys.exc_info()[0] is not None:
+                await _kill(process)
+                folder.cleanup()
+
+    async def end(self) -> None:
+        """Kill the process and wait until it is gone."""
+        self.writer.close()
+        await _kill(self.process)
+        self._folder.cleanup()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    # Not `process.kill()`: that looks first whether the process has ended, and so takes its end from whom waits for it.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+class Supervisor:
+    """One child, for as long as the server runs.
+
+    Args:
+        module: the child's program.
+        load: what it is told first.
+        busy: whether it has work whose progress is due.
+        stall_seconds: busy and silent for this long means hung.
+        start_seconds: how long loading may take.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        load: Load,
+        *,
+        clock: Clock,
+        busy: Callable[[], bool],
+        on_report: Callable[[Report], None],
+        on_ready: Callable[[], None],
+        on_lost: Callable[[str], None],
+        stall_seconds: float,
+        start_seconds: float,
+    ) -> None:
+        self._module = module
+        self._load = load
+        self._clock = clock
+        self._busy = busy
+        self._on_report = on_report
+        self._on_ready = on_ready
+        self._on_lost = on_lost
+        self._stall_seconds = stall_seconds
+        self._start_seconds = start_seconds
+        self._child: Child | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._heard = 0.0
+        self.ready = False
+        self.reason = "starting"
+        self.epoch = 0
+        self.failures = 0
+
+    async def start(self) -> None:
+        """Start the child and wait until it is ready once, or has failed once.
+
+        Raises:
+            EngineFailed: the first start failed. Nothing is left running then.
+        """
+        self._task = asyncio.get_running_loop().create_task(self._keep_alive())
+        await self._settled.wait()
+        if not self.ready:
+            await self.stop()
+            raise EngineFailed(self.reason)
+
+    async def stop(self) -> None:
+        """End the child and do not start it again."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def send(self, command: Command) -> None:
+        """Hand a command to the child.
+
+        Raises:
+            EngineFailed: there is none at present.
+        """
+        if self._child is None or not self.ready:
+            raise EngineFailed(f"the engine is down: {self.reason}")
+        self._child.writer.write(pack(command))
+
+    def worked(self) -> None:
+        """New work was given: silence counts from now."""
+        self._heard = self._clock.monotonic()
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.process.pid if self._child else None
+
+    async def _keep_alive(self) -> None:
+        while True:
+            reason = "the server is stopping"
+            child: Child | None = None
+            try:
+                child = await Child.spawn(self._module)
+                await self._prepare(child)
+                reason = await self._until_lost(child)
+            except EngineFailed as error:
+                reason = error.reason
+            finally:
+                # First tell, then tidy up: nobody may be seated on a child that is being ended.
+                self.ready = False
+                self.reason = reason
+                self._child = None
+                self._on_lost(reason)
+                if child is not None:
+                    await asyncio.shield(child.end())
+            self.failures += 1
+            _log.warning("engine.lost", reason=reason, failures=self.failures)
+            self._settled.set()
+            await asyncio.sleep(min(_FIRST_PAUSE * 2 ** (self.failures - 1), _LONGEST_PAUSE))
+
+    async def _until_lost(self, child: Child) -> str:
+        """Serve until the child is gone, or has to go. Returns why."""
+        loop = asyncio.get_running_loop()
+        watchers = {loop.create_task(self._watch()), loop.create_task(self._listen(child))}
+        try:
+            done, _ = await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+
+    async def _prepare(self, child: Child) -> None:
+        child.writer.write(pack(self._load))
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                first = await read_report(child.reader)
+        except TimeoutError:
+            raise EngineFailed("loading the model took too long") from None
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise EngineFailed("the engine's process ended while it loaded the model") from None
+        if not isinstance(first, Loaded):
+            raise EngineFailed(first.reason if isinstance(first, Failed) else "the engine's first word is unknown")
+        self._child = child
+        self.ready = True
+        self.reason = ""
+        self.epoch += 1
+        self._heard = self._clock.monotonic()
+        _log.info("engine.ready", epoch=self.epoch, pid=child.process.pid)
+        self._settled.set()
+        self._on_ready()
+
+    async def _listen(self, child: Child) -> str:
+        while True:
+            try:
+                report = await read_report(child.reader)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return "the engine's process ended"
+            except EngineFailed as error:
+                return error.reason
+            self._heard = self._clock.monotonic()
+            if isinstance(report, Pong):
+                self.failures = 0
+                continue
+            self._on_report(report)
+
+    async def _watch(self) -> str:
+        """By progress while there is work, because a port that answers proves nothing; by ping while there is none."""
+        asked = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            now = self._clock.monotonic()
+            silent = now - self._heard
+            if self._busy():
+                if silent > self._stall_seconds:
+                    return f"no progress for {silent:.0f} s with work at hand"
+            elif silent > self._stall_seconds + _PING_SECONDS:
+                return f"no answer to a ping for {silent:.0f} s"
+            if now - asked > _PING_SECONDS and self._child is not None:
+                asked = now
+                if not self._busy():
+                    self._child.writer.write(pack(Ping(0)))

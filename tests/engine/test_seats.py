@@ -1,0 +1,182 @@
+"""The queue before an engine: bounded, in order, and every seat given back once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from antiphon.core.clock import SystemClock
+from antiphon.core.errors import Overloaded
+from antiphon.engine.seats import Lease, SeatQueue
+
+
+def queue(**change: Any) -> SeatQueue:
+    return SeatQueue(
+        **(
+            {
+                "seats": 2,
+                "cold_prompts": 2,
+                "pool_tokens": None,
+                "bound": 8,
+                "wait_seconds": 5.0,
+                "clock": SystemClock(),
+            }
+            | change
+        )
+    )
+
+
+class Holder:
+    """Takes a seat in a task of its own and holds it until told."""
+
+    def __init__(self, seats: SeatQueue, tokens: int = 1) -> None:
+        self._release = asyncio.Event()
+        self.lease: Lease | None = None
+        self._seats = seats
+        self._tokens = tokens
+        self.task = asyncio.get_running_loop().create_task(self._hold())
+
+    async def _hold(self) -> None:
+        async with self._seats.lease(self._tokens) as lease:
+            self.lease = lease
+            await self._release.wait()
+
+    async def release(self) -> None:
+        self._release.set()
+        await self.task
+
+
+async def turns(count: int = 3) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+async def test_seats_are_given_in_the_order_of_arrival() -> None:
+    seats = queue(seats=1)
+    first, second, third = Holder(seats), Holder(seats), Holder(seats)
+    await turns()
+    assert first.lease is not None
+    assert second.lease is None
+    await first.release()
+    await turns()
+    assert second.lease is not None
+    assert third.lease is None
+    await second.release()
+    await third.release()
+    assert (seats.taken, seats.waiting, seats.cold) == (0, 0, 0)
+
+
+@pytest.mark.anyio
+async def test_a_cold_prompt_waits_although_a_seat_is_free_until_one_is_warm() -> None:
+    seats = queue(seats=4, cold_prompts=1)
+    first, second = Holder(seats), Holder(seats)
+    await turns()
+    assert second.lease is None
+    assert first.lease is not None
+    first.lease.warm()
+    first.lease.warm()
+    await turns()
+    assert second.lease is not None
+    await first.release()
+    await second.release()
+    assert seats.cold == 0
+
+
+@pytest.mark.anyio
+async def test_memory_is_reserved_and_one_alone_may_always_go() -> None:
+    seats = queue(seats=4, cold_prompts=4, pool_tokens=100)
+    large, small = Holder(seats, 90), Holder(seats, 20)
+    await turns()
+    assert large.lease is not None
+    assert small.lease is None
+    await large.release()
+    await turns()
+    assert small.lease is not None
+    await small.release()
+
+
+@pytest.mark.anyio
+async def test_a_full_queue_refuses_at_once_and_a_long_wait_ends() -> None:
+    seats = queue(seats=1, bound=1, wait_seconds=0.05)
+    held, waiting = Holder(seats), Holder(seats)
+    await turns()
+    with pytest.raises(Overloaded):
+        async with seats.lease(1):
+            pass
+    with pytest.raises(Overloaded):
+        await waiting.task
+    assert seats.waiting == 0
+    await held.release()
+
+
+@pytest.mark.anyio
+async def test_a_seat_granted_to_one_who_just_gave_up_is_given_on() -> None:
+    seats = queue(seats=1)
+    held, leaver, stayer = Holder(seats), Holder(seats), Holder(seats)
+    await turns()
+    held._release.set()
+    await asyncio.sleep(0)  # held gives back; leaver is granted, and has not run yet
+    leaver.task.cancel()
+    await turns()
+    assert stayer.lease is not None
+    await stayer.release()
+    assert (seats.taken, seats.waiting) == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_a_closed_queue_grants_nothing_and_keeps_those_who_wait() -> None:
+    seats = queue()
+    seats.close()
+    waiting = Holder(seats)
+    await turns()
+    assert waiting.lease is None
+    seats.open()
+    await turns()
+    assert waiting.lease is not None
+    await waiting.release()
+
+
+actions = st.lists(
+    st.tuples(st.sampled_from(["take", "cancel", "release", "warm", "close", "open"]), st.integers(0, 9)), max_size=40
+)
+
+
+@settings(deadline=None)
+@given(actions, st.integers(1, 3), st.integers(1, 3), st.integers(20, 60))
+def test_whatever_happens_nothing_is_lost_and_nothing_is_given_twice(
+    script: list[tuple[str, int]], count: int, cold: int, pool: int
+) -> None:
+    async def play() -> None:
+        seats = queue(seats=count, cold_prompts=cold, pool_tokens=pool, bound=5)
+        holders: list[Holder] = []
+        for action, which in script:
+            holder = holders[which % len(holders)] if holders else None
+            if action == "take":
+                holders.append(Holder(seats, 1 + which * 3))
+            elif action == "close":
+                seats.close()
+            elif action == "open":
+                seats.open()
+            elif holder is not None and action == "cancel":
+                holder.task.cancel()
+            elif holder is not None and action == "release":
+                holder._release.set()
+            elif holder is not None and holder.lease is not None and not holder.task.done():
+                holder.lease.warm()
+            await turns()
+            held = [h.lease for h in holders if h.lease is not None and not h.task.done()]
+            assert len({lease.number for lease in held}) == len(held) == seats.taken <= count
+            assert seats.cold <= cold
+            assert len(held) <= 1 or sum(lease.tokens for lease in held) <= pool
+        seats.open()
+        for holder in holders:
+            holder._release.set()
+        await asyncio.gather(*(h.task for h in holders), return_exceptions=True)
+        assert (seats.taken, seats.waiting, seats.cold) == (0, 0, 0)
+
+    asyncio.run(play())
