@@ -1,0 +1,125 @@
+"""The ASGI application: every request comes in at the top of `__call__` and leaves at its bottom.
+
+Plain ASGI from end to end: a middleware that buffers would take back-pressure away from the streams (style, 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from antiphon.core.clock import Clock
+from antiphon.core.errors import AntiphonError, Internal, InvalidRequest, MethodNotAllowed
+from antiphon.core.ids import Ids
+from antiphon.core.records import Caller
+from antiphon.gate.keys import credential_headers
+from antiphon.http.exchange import ClientGone, Exchange, Headers, Receive, Scope, Send
+from antiphon.http.routes import Route, Routes
+from antiphon.observe.metrics import Metrics
+from antiphon.observe.traces import Tracing
+
+_log = structlog.get_logger()
+
+#: Versions of the API that are understood (contract messages-and-inference 1).
+VERSIONS = frozenset({b"2023-06-01", b"2026-10-21"})
+
+#: From the two credential headers' values to the caller.
+Identify = Callable[[bytes | None, bytes | None], Awaitable[Caller]]
+
+
+class HttpApp:
+    """Receives, identifies, dispatches, translates errors, logs.
+
+    Args:
+        open_paths: routes that need no key.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: list[Route],
+        open_paths: frozenset[str],
+        identify: Identify,
+        metrics: Metrics,
+        tracing: Tracing,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._routes = Routes(table)
+        self._open_paths = open_paths
+        self._identify = identify
+        self._metrics = metrics
+        self._tracing = tracing
+        self._clock = clock
+        self._ids = ids
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._request(Exchange(scope, receive, send, self._ids.make("req")))
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _request(self, exchange: Exchange) -> None:
+        began = self._clock.monotonic()
+        path = "unknown"
+        try:
+            route, parameters = self._routes.find(exchange.method, exchange.path)
+            path = route.path
+            if path not in self._open_paths:
+                exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
+                _check_version(exchange)
+            with self._tracing.request(
+                f"{exchange.method} {path}",
+                _text_headers(exchange),
+                {"http.route": path, "gen_ai.system": "antiphon"},
+            ):
+                await route.endpoint(exchange, parameters)
+        except ClientGone:
+            exchange.note["ended"] = "client_closed"
+        except AntiphonError as error:
+            await self._refuse(exchange, error)
+        except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a 500
+            _log.exception("request.defect", request_id=exchange.request_id)
+            await self._refuse(exchange, Internal(repr(error)))
+        finally:
+            self._account(exchange, path, began)
+
+    async def _refuse(self, exchange: Exchange, error: AntiphonError) -> None:
+        exchange.note["error"] = type(error).__name__
+        reason = getattr(error, "reason", None)
+        if reason is not None:
+            exchange.note["reason"] = reason
+        headers: Headers = []
+        if isinstance(error, MethodNotAllowed):
+            headers.append((b"allow", ", ".join(error.allowed).encode()))
+        await exchange.refuse(error, headers)
+
+    def _account(self, exchange: Exchange, path: str, began: float) -> None:
+        seconds = self._clock.monotonic() - began
+        status = exchange.status or 499
+        self._metrics.request(path, status, seconds)
+        log = _log.info if status < 500 else _log.warning
+        log(
+            "request",
+            request_id=exchange.request_id,
+            method=exchange.method,
+            route=path,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            key=exchange.caller.key_id if exchange.caller else None,
+            **exchange.note,
+        )
+
+
+def _check_version(exchange: Exchange) -> None:
+    version = exchange.header(b"anthropic-version")
+    if version is not None and version not in VERSIONS:
+        shown = version[:40].decode("ascii", "replace")
+        raise InvalidRequest(f'"{shown}" is not a valid version', path="anthropic-version")
+
+
+def _text_headers(exchange: Exchange) -> dict[str, str]:
+    """The two headers of a caller's trace; nothing else of a request goes near the tracer."""
+    names = (b"traceparent", b"tracestate")
+    return {n.decode(): v.decode("latin-1") for n in names if (v := exchange.header(n)) is not None}

@@ -1,0 +1,109 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from antiphon.core.errors import PermissionDenied
+from antiphon.core.records import Caller
+from antiphon.http.exchange import ClientGone, Exchange, Headers
+from antiphon.http.streaming import Stream, StreamLimits
+from antiphon.reply.assemble import gather
+from antiphon.turn import Parts, Turn, count
+from antiphon.wire.events import Event
+from antiphon.wire.parse import parse_count_tokens, parse_messages
+from antiphon.wire.response import TokenCount
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """How much may be sent to an endpoint, in bytes, and in how many seconds."""
+
+    bytes: int
+    seconds: float
+
+
+class _Gathered:
+    """The sink of a plain answer."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def granted(self) -> None:
+        """A plain answer has nothing to send yet."""
+
+    async def put(self, events: Sequence[Event]) -> None:
+        self.events += events
+
+
+class Messages:
+    """The two endpoints that read a conversation."""
+
+    def __init__(self, parts: Parts, receipt: Receipt, limits: StreamLimits) -> None:
+        self._parts = parts
+        self._receipt = receipt
+        self._limits = limits
+
+    async def create(self, exchange: Exchange, _: Mapping[str, str]) -> None:
+        """Answer a conversation, streamed or whole."""
+        caller = _inference(exchange)
+        parsed = parse_messages(await exchange.body(self._receipt.bytes, self._receipt.seconds))
+        request = parsed.request
+        exchange.note |= {"model": request.model, "stream": request.stream}
+        turn = Turn(self._parts, caller, parsed, exchange.request_id)
+        await turn.open()
+        try:
+            headers: Headers = [(b"antiphon-model", turn.served_model.encode())]
+            if parsed.ignored:
+                headers.append((b"antiphon-ignored", ignored_header(parsed.ignored)))
+            if request.stream:
+                await Stream(exchange, turn, self._limits).write(headers)
+            else:
+                await self._whole(exchange, turn, headers)
+        finally:
+            turn.close()
+
+    async def count_tokens(self, exchange: Exchange, _: Mapping[str, str]) -> None:
+        """Count a conversation's prompt."""
+        caller = _inference(exchange)
+        parsed = parse_count_tokens(await exchange.body(self._receipt.bytes, self._receipt.seconds))
+        exchange.note["model"] = parsed.request.model
+        await exchange.json(200, TokenCount(await count(self._parts, caller, parsed)))
+
+    async def _whole(self, exchange: Exchange, turn: Turn, headers: Headers) -> None:
+        """A plain answer. While it is made, somebody watches whether the client still waits."""
+        sink = _Gathered()
+        waiting = asyncio.current_task()
+        gone = asyncio.get_running_loop().create_task(_until_gone(exchange, waiting))
+        try:
+            await turn.run(sink)
+        except asyncio.CancelledError:
+            if gone.done() and waiting is not None:
+                waiting.uncancel()
+                raise ClientGone from None
+            raise
+        finally:
+            gone.cancel()
+        await exchange.json(200, gather(turn.start(), sink.events), headers)
+
+
+async def _until_gone(exchange: Exchange, waiting: asyncio.Task[object] | None) -> None:
+    while (await exchange.receive())["type"] != "http.disconnect":
+        pass
+    if waiting is not None:
+        waiting.cancel("client_closed")
+
+
+def ignored_header(names: Sequence[str]) -> bytes:
+    """Names of fields that had no effect, fit for a header: plain characters, a bounded number."""
+    shown = ["".join(c if c.isascii() and c.isprintable() and c not in ',"' else "?" for c in n[:64]) for n in names]
+    return ",".join(shown[:20]).encode()
+
+
+def _inference(exchange: Exchange) -> Caller:
+    caller = exchange.caller
+    if caller is None or caller.admin:
+        raise PermissionDenied("This key cannot be used for inference; use a workspace's API key")
+    return caller

@@ -1,0 +1,64 @@
+"""The route table: every path and method there is, in one place.
+
+Paths are matched whole, without the query string (`/v1/messages?beta=true` is `/v1/messages`), and a doubled `/v1`, which
+clients make when their base URL already ends in it, is understood (contract platform-and-tools 13, trap 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+
+from antiphon.core.errors import MethodNotAllowed, NotFound
+from antiphon.http.exchange import Exchange
+
+Endpoint = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A path, whose `{name}` steps stand for anything; the methods it answers; and what answers."""
+
+    path: str
+    methods: tuple[str, ...]
+    endpoint: Endpoint
+
+
+class Routes:
+    """Finds the endpoint of a request."""
+
+    def __init__(self, table: Sequence[Route]) -> None:
+        self._exact = {route.path: route for route in table if "{" not in route.path}
+        self._patterns = [(route.path.split("/"), route) for route in table if "{" in route.path]
+
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The route and its parameters.
+
+        Raises:
+            NotFound: no such path.
+            MethodNotAllowed: the path answers other methods.
+        """
+        while path.startswith("/v1/v1/"):
+            path = path[3:]
+        route = self._exact.get(path)
+        parameters: Mapping[str, str] = {}
+        if route is None:
+            route, parameters = self._match(path)
+        if method not in route.methods:
+            raise MethodNotAllowed(route.methods)
+        return route, parameters
+
+    def _match(self, path: str) -> tuple[Route, Mapping[str, str]]:
+        steps = path.split("/")
+        for pattern, route in self._patterns:
+            if len(pattern) != len(steps):
+                continue
+            parameters: dict[str, str] = {}
+            for expected, step in zip(pattern, steps, strict=True):
+                if expected.startswith("{") and step:
+                    parameters[expected.strip("{}")] = step
+                elif expected != step:
+                    break
+            else:
+                return route, parameters
+        raise NotFound("Not Found")

@@ -1,0 +1,264 @@
+"""The life of one request, from top to bottom.
+
+    admit    may this caller begin a turn now?                       gate      → Ticket
+    route    which model answers for the id that was asked?          routing   → Route
+    plan     the prompt in tokens, the limits, the phases            plan      → Plan
+    seat     a place in the model's engine, waited for in order      engine    → Seat
+    phases   tokens become blocks, blocks become events              reply     → events
+    settle   one usage record, on disk before the last event leaves  ledger    → UsageRecord
+
+Streams and plain answers are this same turn with another sink. Whatever ends a turn early (the client goes away or
+stalls, the engine fails) comes through here too: the engine is stopped within one step, and what was made is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Protocol
+
+import msgspec
+
+from antiphon.core.clock import Clock
+from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded
+from antiphon.core.ids import Ids
+from antiphon.core.records import Attempt, Caller, Usage, UsageRecord
+from antiphon.engine.contract import Engine, Phase, Seat
+from antiphon.engine.tokenizer import Tokenizer
+from antiphon.gate.admission import Admission, Ticket
+from antiphon.ledger.journal import Journal
+from antiphon.observe.metrics import Metrics
+from antiphon.observe.traces import Tracing
+from antiphon.plan.plan import Done, Plan, Planner
+from antiphon.reply.assemble import Assembler, Outcome
+from antiphon.routing.resolve import Route, Router
+from antiphon.wire.events import Event, MessageStart
+from antiphon.wire.parse import Parsed
+from antiphon.wire.request import CountTokensRequest, MessagesRequest
+from antiphon.wire.response import StopReason
+
+#: Bodies above this many bytes are planned in a thread, so that no other stream waits for them.
+_INLINE_BYTES = 32 * 1024
+
+
+class Sink(Protocol):
+    """Where a turn's events go: a stream's buffer, or a list for a plain answer."""
+
+    def granted(self) -> None:
+        """The seat is taken: from here on the answer is being made."""
+        ...
+
+    async def put(self, events: Sequence[Event]) -> None:
+        """The events of one engine step. Waits while the reader lags."""
+        ...
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """One model that runs: how it is planned for, and what generates."""
+
+    name: str
+    planner: Planner
+    engine: Engine
+    tokenizer: Tokenizer
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a turn needs of the server."""
+
+    admission: Admission
+    router: Router
+    models: Mapping[str, ServedModel]
+    journal: Journal
+    metrics: Metrics
+    tracing: Tracing
+    clock: Clock
+    ids: Ids
+
+
+async def count(parts: Parts, caller: Caller, parsed: Parsed[CountTokensRequest]) -> int:
+    """The turn of `count_tokens`: it ends with the plan. Equals the input tokens of the same request, always.
+
+    Raises:
+        RequestError: the request cannot be counted.
+        Overloaded: the server is full.
+    """
+    with parts.admission.admit(caller):
+        route = parts.router.resolve(parsed.request.model)
+        planner = parts.models[route.model.name].planner
+        if len(parsed.raw) <= _INLINE_BYTES:
+            return planner.count(parsed.request)
+        return await asyncio.to_thread(planner.count, parsed.request)
+
+
+class Turn:
+    """One request for an answer. `open` it, then `run` it once, then `close` it."""
+
+    def __init__(self, parts: Parts, caller: Caller, parsed: Parsed[MessagesRequest], request_id: str) -> None:
+        self._parts = parts
+        self._caller = caller
+        self._request = parsed.request
+        self._size = len(parsed.raw)
+        self._request_id = request_id
+        self._message_id = parts.ids.make("msg")
+        self._created_ms = parts.clock.now_ms()
+        self._began = parts.clock.monotonic()
+        self._promised = False
+        self._seated: float | None = None
+        self._first_token: float | None = None
+        self._reused: int | None = None
+        self._ticket: Ticket
+        self._route: Route
+        self._model: ServedModel
+        self._plan: Plan
+        self._answer: Assembler
+
+    async def open(self) -> None:
+        """Admit, route, plan: every refusal that needs no engine.
+
+        Raises:
+            RequestError: the request cannot be served as it stands.
+            Overloaded: the server is full.
+        """
+        step = self._parts.tracing.step
+        with step("antiphon.admit"):
+            self._ticket = self._parts.admission.admit(self._caller)
+        try:
+            with step("antiphon.route"):
+                self._route = self._parts.router.resolve(self._request.model)
+                self._model = self._parts.models[self._route.model.name]
+            with step("antiphon.plan"):
+                self._plan = await self._planned()
+        except BaseException:
+            self.close()
+            raise
+        self._answer = Assembler(self._message_id, self._request.model, self._plan.input, self._plan.stop_sequences)
+
+    def close(self) -> None:
+        """Give the ticket back."""
+        self._ticket.__exit__(None, None, None)
+
+    @property
+    def served_model(self) -> str:
+        """The catalogue name of the model that answers."""
+        return self._model.name
+
+    def start(self) -> MessageStart:
+        """The answer's first event, true before the first token. The client has been promised an end from here on."""
+        self._promised = True
+        return self._answer.start()
+
+    async def run(self, sink: Sink) -> None:
+        """Take a seat, generate, settle. Cancel it when the reader is gone: `task.cancel("client_closed")`.
+
+        Raises:
+            Overloaded: no seat came free in time.
+            EngineFailed: the engine failed; what was delivered stands.
+        """
+        step = self._parts.tracing.step
+        engine, plan = self._model.engine, self._plan
+        try:
+            async with AsyncExitStack() as held:
+                with step("antiphon.seat"):
+                    seat = await held.enter_async_context(engine.seat(self._caller.scope, plan.prompt, plan.max_tokens))
+                self._seated = self._parts.clock.monotonic()
+                sink.granted()
+                with step("antiphon.generate"):
+                    stop_reason = await self._generate(seat, sink)
+        except asyncio.CancelledError as cancelled:
+            await self._settle(str(cancelled.args[0]) if cancelled.args else "client_closed")
+            raise
+        except AntiphonError as error:
+            await self._settle("overloaded" if isinstance(error, Overloaded) else "engine_failed")
+            raise
+        await self._settle(stop_reason)
+        await sink.put(self._answer.end(stop_reason))
+
+    async def _planned(self) -> Plan:
+        if self._size <= _INLINE_BYTES:
+            return self._model.planner.plan(self._request)
+        return await asyncio.to_thread(self._model.planner.plan, self._request)
+
+    async def _generate(self, seat: Seat, sink: Sink) -> StopReason:
+        phase = self._plan.first()
+        while True:
+            outcome = await self._phase(seat, phase, sink)
+            following = self._plan.next(outcome.finish, outcome.stop_sequence)
+            if isinstance(following, Done):
+                return following.stop_reason
+            phase = following
+
+    async def _phase(self, seat: Seat, phase: Phase, sink: Sink) -> Outcome:
+        async with aclosing(seat.generate(phase)) as steps:
+            async for step in steps:
+                if self._first_token is None:
+                    self._first_token = self._parts.clock.monotonic()
+                events = self._answer.feed(step)
+                if step.finish is not None and self._reused is None:
+                    self._reused = step.finish.reused_tokens
+                if events:
+                    await sink.put(events)
+                if self._answer.outcome is not None:
+                    return self._answer.outcome
+        raise EngineFailed("the engine ended a phase without saying so")
+
+    async def _settle(self, outcome: str) -> None:
+        """Write the one record of this turn, shielded: what was made is recorded even when the client is gone."""
+        if self._seated is None and not self._promised:
+            return  # nothing was computed and nobody was told otherwise
+        with self._parts.tracing.step("antiphon.settle"):
+            record = self._record(outcome, self._parts.clock.monotonic())
+            self._parts.tracing.note(
+                {
+                    "gen_ai.usage.input_tokens": record.usage.input_tokens,
+                    "gen_ai.usage.output_tokens": record.usage.output_tokens,
+                    "gen_ai.response.finish_reasons": outcome,
+                }
+            )
+            await asyncio.shield(self._parts.journal.append(record))
+        attempt = record.attempts[0]
+        self._parts.metrics.turn(
+            self._model.name,
+            outcome,
+            record.usage,
+            attempt.queue_us / 1e6,
+            None if attempt.first_token_us is None else attempt.first_token_us / 1e6,
+        )
+
+    def _record(self, outcome: str, now: float) -> UsageRecord:
+        seated = now if self._seated is None else self._seated
+        usage = Usage() if self._seated is None else self._answer.usage
+        attempt = Attempt(
+            model=self._model.name,
+            engine=self._model.engine.describe().engine,
+            outcome=outcome,
+            usage=usage,
+            started_ms=self._created_ms,
+            queue_us=_micros(seated - self._began),
+            first_token_us=None if self._first_token is None else _micros(self._first_token - seated),
+            duration_us=_micros(now - seated),
+            reused_tokens=self._reused,
+        )
+        request = self._request
+        return UsageRecord(
+            request_id=self._request_id,
+            organization=self._caller.scope.organization,
+            workspace=self._caller.scope.workspace,
+            key_id=self._caller.key_id,
+            endpoint="/v1/messages",
+            requested_model=request.model,
+            served_model=self._model.name,
+            outcome=outcome,
+            usage=usage,
+            attempts=(attempt,),
+            created_ms=self._created_ms,
+            duration_us=_micros(now - self._began),
+            message_id=self._message_id,
+            streamed=request.stream,
+            geography=request.inference_geo,
+            user_id=request.metadata.user_id if request.metadata else None,
+        )
+
+
+def _micros(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))

@@ -1,0 +1,86 @@
+"""What tests of several packages share: the event loop's kind, a private package index, and real weights."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from antiphon.engine import weights
+from antiphon.routing import catalogue
+from antiphon.core.settings import Settings
+from running import Running, scripted_settings
+from wheelhouse import Wheelhouse
+
+#: Starts a server that plays a script, with settings of one's own.
+StartScripted: TypeAlias = Callable[..., Running]
+
+_REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def wheelhouse(tmp_path: Path) -> Wheelhouse:
+    return Wheelhouse(tmp_path / "wheelhouse")
+
+
+def _real(name: str) -> Path:
+    """The weights of a catalogue model, fetched if they are not here; kept between runs."""
+    home = Path(os.environ.get("ANTIPHON_HOME", _REPOSITORY / ".antiphon")).expanduser()
+    return asyncio.run(weights.pull(catalogue.load().get(name).weights, home / "models"))
+
+
+@pytest.fixture(scope="session")
+def smol_file() -> Path:
+    """SmolLM2 135M, 98 MB: the smallest model that speaks."""
+    return _real("smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def qwen_file() -> Path:
+    """Qwen2.5 Coder 1.5B, 1.1 GB: the default model."""
+    return _real("qwen2.5-coder-1.5b-instruct")
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Iterator[StartScripted]:
+    """Start servers that play a script; at the end each must have given back all that it took."""
+    started: list[Running] = []
+
+    def start(script: str = "rules: []", traces: Any = None, **settings: Any) -> Running:
+        folder = tmp_path / f"server{len(started)}"
+        folder.mkdir()
+        started.append(Running(scripted_settings(folder, script, **settings), traces))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.alive:
+            running.close()
+
+
+@pytest.fixture(scope="module")
+def smol(smol_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with SmolLM2 in it."""
+    yield from _serving(smol_file, tmp_path_factory.mktemp("smol"), "smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="module")
+def qwen(qwen_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with the default model in it."""
+    yield from _serving(qwen_file, tmp_path_factory.mktemp("qwen"), "qwen2.5-coder-1.5b-instruct")
+
+
+def _serving(file: Path, folder: Path, name: str) -> Iterator[Running]:
+    (folder / "models").symlink_to(file.parent)
+    running = Running(Settings(home=str(folder), models=(name,), port=0))
+    yield running
+    running.close()

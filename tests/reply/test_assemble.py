@@ -1,0 +1,71 @@
+"""From engine steps to events: whole characters, exact counts, and a stream that amounts to the plain answer."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.core.records import Usage
+from antiphon.engine.contract import EngineEvent, Finish, Step
+from antiphon.reply.assemble import Assembler, gather
+from antiphon.wire.events import ContentBlockDelta, ContentBlockStart, ContentBlockStop, Event
+from antiphon.wire.response import Message, StopReason
+
+
+def assembled(
+    steps: list[Step], stops: list[str], reason: StopReason = "end_turn"
+) -> tuple[list[Event], Message, Assembler]:
+    answer = Assembler("msg_1", "m", Usage(input_tokens=7), stops)
+    start = answer.start()
+    events: list[Event] = []
+    for step in steps:
+        events += answer.feed(step)
+        if answer.outcome is not None:
+            break
+    events += answer.end(reason)
+    return events, gather(start, events), answer
+
+
+def steps_of(data: bytes, cuts: list[int]) -> list[Step]:
+    """The bytes cut into tokens of any size, ended by an end token."""
+    places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
+    parts = [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [*(Step((EngineEvent(part, 1),)) for part in parts), Step((EngineEvent(b"", 1),), Finish("stop"))]
+
+
+@given(st.text(max_size=40), st.lists(st.integers(0, 200), max_size=20))
+def test_characters_survive_any_cut(text: str, cuts: list[int]) -> None:
+    steps = steps_of(text.encode(), cuts)
+    events, message, answer = assembled(steps, [])
+    assert "".join(block.text for block in message.content) == text
+    assert answer.output_tokens == sum(event.tokens for step in steps for event in step.events)
+    deltas = [event for event in events if isinstance(event, ContentBlockDelta)]
+    assert all(delta.delta.text for delta in deltas)
+    assert all("\ufffd" not in delta.delta.text for delta in deltas) or "\ufffd" in text
+
+
+@given(
+    st.text(max_size=20),
+    st.lists(st.integers(0, 99), max_size=9),
+    st.lists(st.text(min_size=1, max_size=3), max_size=3),
+)
+def test_blocks_open_and_close_once_and_in_order(text: str, cuts: list[int], stops: list[str]) -> None:
+    events, message, _ = assembled(steps_of(text.encode(), cuts), stops)
+    kinds = [type(event) for event in events]
+    opened = kinds.count(ContentBlockStart)
+    assert opened == kinds.count(ContentBlockStop) == len(message.content) <= 1
+    assert all(block.text for block in message.content)
+
+
+def test_tokens_are_counted_up_to_the_one_that_completed_the_stop() -> None:
+    steps = [Step((EngineEvent(b"a", 1), EngineEvent(b"ST", 1), EngineEvent(b"OPx", 2), EngineEvent(b"never", 1)))]
+    _, message, answer = assembled(steps, ["STOP"], "stop_sequence")
+    assert answer.outcome is not None
+    assert answer.outcome.stop_sequence == "STOP"
+    assert message.content[0].text == "a"
+    assert message.usage.output_tokens == 4
+
+
+def test_a_character_that_was_never_finished_is_not_invented() -> None:
+    _, message, _ = assembled([Step((EngineEvent("é".encode()[:1], 1),), Finish("length"))], [], "max_tokens")
+    assert message.content[0].text == "\ufffd"
