@@ -1,0 +1,1 @@
+"""The command line: one small module per command, over the same parts that the server is made of."""

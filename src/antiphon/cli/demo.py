@@ -1,0 +1,180 @@
+"""`antiphon demo`: the main job on real input, from nothing: weights, a server, an answer streamed through the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from antiphon.cli.keys import opened
+from antiphon.cli.models import pull
+from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
+from antiphon.core.clock import SystemClock
+from antiphon.core.errors import EngineFailed, SettingsError
+from antiphon.core.ids import Ids
+from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope
+from antiphon.core.settings import Settings
+from antiphon.engine import weights
+from antiphon.gate.keys import NewKey, create_key
+from antiphon.routing import catalogue
+from antiphon.serving import models_folder
+from antiphon.store import keys
+
+_SYSTEM = "You are a concise programming tutor."
+_QUESTION = "Write a Python function that tells whether a word is a palindrome. Then explain it in one sentence."
+_MODEL = "claude-sonnet-5-5"
+_MAX_TOKENS = 160
+_READY_SECONDS = 180
+
+
+def demo(
+    question: Annotated[str, typer.Argument(help="What to ask.")] = _QUESTION,
+    home: HomeOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch the default model, start a server, stream one answer, say how to go on."""
+    out = console()
+    with errors_told():
+        settings = settings_from(home, config)
+        _have_weights(settings, out)
+        key = asyncio.run(_make_key(settings))
+        try:
+            with _server(settings, out) as base_url:
+                _ask(base_url, key.key, question, out)
+        finally:
+            asyncio.run(_revoke(settings, key))
+    _how_to_go_on(settings, out)
+
+
+def _have_weights(settings: Settings, out: Console) -> None:
+    for entry in catalogue.from_settings(settings).served(settings.models):
+        if weights.installed(entry.weights, models_folder(settings)) is None:
+            out.print(f"Fetching [bold]{entry.display_name}[/] ({entry.weights.size / 1e6:,.0f} MB), once.")
+            pull(entry, models_folder(settings), out)
+
+
+async def _make_key(settings: Settings) -> NewKey:
+    clock = SystemClock()
+    async with opened(settings) as database:
+        scope = Scope(DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE)
+        return await create_key(scope, database, Ids(clock), clock, name="demo")
+
+
+async def _revoke(settings: Settings, key: NewKey) -> None:
+    async with opened(settings) as database, database.transaction() as connection:
+        await keys.set_status(key.record.scope, connection, key.record.id, "archived")
+
+
+@contextmanager
+def _server(settings: Settings, out: Console) -> Iterator[str]:
+    """A real server in a process of its own, as `antiphon serve` starts it, ended with the block."""
+    port = _free_port(settings.port)
+    log = Path(settings.home_path / "demo.log")
+    command = [sys.executable, "-m", "antiphon", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as sink, out.status("Starting the server"):
+        process = subprocess.Popen([*command, "--home", str(settings.home_path)], stdout=sink, stderr=sink)
+        try:
+            seconds = _wait_ready(process, f"http://127.0.0.1:{port}", log)
+        except BaseException:
+            process.kill()
+            raise
+    try:
+        out.print(f"The server is ready after {seconds:.1f} s (log: {log}).", soft_wrap=True)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], base_url: str, log: Path) -> float:
+    clock = SystemClock()
+    began = clock.monotonic()
+    while clock.monotonic() - began < _READY_SECONDS:
+        if process.poll() is not None:
+            raise EngineFailed(f"The server ended at its start:\n{log.read_text('utf-8', 'replace')[-2000:]}")
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            with urllib.request.urlopen(f"{base_url}/health/ready", timeout=2) as reply:  # noqa: S310 - our own server
+                if reply.status == 200:
+                    return clock.monotonic() - began
+        time.sleep(0.05)
+    raise EngineFailed(f"The server was not ready after {_READY_SECONDS} s; its log is {log}")
+
+
+def _ask(base_url: str, key: str, question: str, out: Console) -> None:
+    try:
+        import anthropic  # noqa: PLC0415 - an extra: the server itself does not need a client
+    except ImportError:
+        raise SettingsError("The demo needs the official SDK: pip install 'antiphon[demo]'") from None
+    out.print(f"\n[bold cyan]>[/] {question}\n", soft_wrap=True)
+    clock = SystemClock()
+    client = anthropic.Anthropic(api_key=key, base_url=base_url)
+    began = clock.monotonic()
+    first: float | None = None
+    with client.messages.stream(
+        model=_MODEL, max_tokens=_MAX_TOKENS, system=_SYSTEM, messages=[{"role": "user", "content": question}]
+    ) as stream:
+        for text in stream.text_stream:
+            first = clock.monotonic() if first is None else first
+            out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        message = stream.get_final_message()
+    ended = clock.monotonic()
+    first = ended if first is None else first
+    table = Table(box=None, show_header=False, pad_edge=False)
+    served = stream.response.headers.get("antiphon-model", "?")
+    table.add_row("model", f"{message.model}, answered by {served}")
+    table.add_row("time to first token", f"{first - began:.2f} s")
+    table.add_row("speed", f"{(message.usage.output_tokens - 1) / max(ended - first, 1e-6):.1f} tokens/s")
+    table.add_row("usage", f"{message.usage.input_tokens} input, {message.usage.output_tokens} output tokens")
+    table.add_row("stop reason", str(message.stop_reason))
+    out.print("\n")
+    out.print(table)
+
+
+def _how_to_go_on(settings: Settings, out: Console) -> None:
+    antiphon = shutil.which("antiphon") or f"{Path(sys.executable).parent}/antiphon"
+    home = f"--home {settings.home_path}"
+    out.print(
+        f"""
+[bold]To go on[/]
+  {antiphon} serve {home}                  # start the server
+  export ANTHROPIC_BASE_URL=http://127.0.0.1:{settings.port}
+  export ANTHROPIC_API_KEY=$({antiphon} keys create --quiet {home})
+
+  Python SDK    anthropic.Anthropic().messages.create(model="{_MODEL}", ...)
+  Claude Code   ANTHROPIC_AUTH_TOKEN=$ANTHROPIC_API_KEY claude
+  curl          curl $ANTHROPIC_BASE_URL/v1/messages -H "x-api-key: $ANTHROPIC_API_KEY" \\
+                  -H "content-type: application/json" \\
+                  -d '{{"model":"{_MODEL}","max_tokens":100,"messages":[{{"role":"user","content":"Hello"}}]}}'""",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _free_port(wanted: int) -> int:
+    """The port of the settings if nobody has it, else any."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SettingsError("No port is free")

@@ -1,0 +1,130 @@
+"""`antiphon models`: which models there are, and their weights on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
+from antiphon.core.settings import Settings
+from antiphon.engine import weights
+from antiphon.routing import catalogue
+from antiphon.routing.catalogue import ModelEntry
+
+app = typer.Typer(help="The catalogue of models, and their weights on this machine.", no_args_is_help=True)
+
+#: Without a terminal, a pull writes a line each time this share of the file has come (percent).
+_LINE_EVERY_PERCENT = 10
+
+
+@app.command("list")
+def list_models(home: HomeOption = None, config: ConfigOption = None) -> None:
+    """Show the catalogue; what the settings serve is marked with a star."""
+    with errors_told():
+        chosen = settings_from(home, config)
+        entries = catalogue.from_settings(chosen).entries
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "name", "tiers", "dialect"):
+        table.add_column(column)
+    for column in ("window", "size"):
+        table.add_column(column, justify="right")
+    table.add_column("installed")
+    for entry in entries:
+        table.add_row(
+            "*" if entry.name in chosen.models else "",
+            entry.name,
+            ", ".join(entry.tiers),
+            entry.dialect,
+            f"{entry.window:,}",
+            _megabytes(entry.weights.size),
+            "yes" if weights.installed(entry.weights, _folder(chosen)) else "no",
+        )
+    console().print(table)
+
+
+@app.command("pull")
+def pull_models(
+    names: Annotated[list[str] | None, typer.Argument(help="Default: the models that are served.")] = None,
+    home: HomeOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch and verify weights. What is here already is left alone; an interrupted pull goes on."""
+    with errors_told():
+        chosen = settings_from(home, config)
+        entries = catalogue.from_settings(chosen).served(names or chosen.models)
+        for entry in entries:
+            pull(entry, _folder(chosen), console())
+
+
+@app.command("remove")
+def remove_model(
+    name: Annotated[str, typer.Argument(help="Its name in the catalogue.")],
+    home: HomeOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Delete a model's weights from this machine."""
+    with errors_told():
+        chosen = settings_from(home, config)
+        entry = catalogue.from_settings(chosen).get(name)
+        gone = weights.remove(entry.weights, _folder(chosen))
+    console().print(f"{name}: {'removed' if gone else 'was not here'}", highlight=False)
+
+
+def pull(entry: ModelEntry, folder: Path, out: Console) -> Path:
+    """Fetch one model's weights and show how far it is: a bar on a terminal, lines elsewhere.
+
+    Raises:
+        WeightsError: no source gave the right file.
+    """
+    show = _bar if out.is_terminal else _lines
+    with show(entry.name, out) as progress:
+        return asyncio.run(weights.pull(entry.weights, folder, progress))
+
+
+@contextmanager
+def _bar(name: str, out: Console) -> Iterator[weights.Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Progress(*columns, console=out) as bar:
+        task = bar.add_task(name, total=None, note="")
+
+        def progress(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield progress
+
+
+@contextmanager
+def _lines(name: str, out: Console) -> Iterator[weights.Progress]:
+    shown = -_LINE_EVERY_PERCENT
+
+    def progress(done: int, total: int, note: str) -> None:
+        nonlocal shown
+        percent = 100 * done // total
+        if percent >= shown + _LINE_EVERY_PERCENT or done == total:
+            shown = percent
+            line = f"{name}: {_megabytes(done)} of {_megabytes(total)} ({percent}%), {note}"
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    yield progress
+
+
+def _folder(chosen: Settings) -> Path:
+    return chosen.home_path / "models"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

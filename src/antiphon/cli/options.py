@@ -1,0 +1,47 @@
+"""What several commands share: their options, and how a failure is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+from rich.console import Console
+
+from antiphon.core import settings
+from antiphon.core.errors import AntiphonError
+from antiphon.core.settings import Settings
+
+HomeOption: TypeAlias = Annotated[Path | None, typer.Option("--home", help="The data folder.")]
+ConfigOption: TypeAlias = Annotated[Path | None, typer.Option("--config", help="The settings file.")]
+
+#: Columns of what goes into a file or a pipe, where nothing tells how wide it may be.
+_PIPE_WIDTH = 160
+
+
+def settings_from(home: Path | None, config: Path | None, **overrides: object) -> Settings:
+    """The settings of this call. Raises SettingsError."""
+    return settings.load({"home": str(home) if home else None, **overrides}, config=config)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where a command writes; wide enough for its tables when nobody looks."""
+    out = Console(stderr=stderr, highlight=False)
+    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Whatever Antiphon raises on purpose becomes one clear line on standard error, and exit status 1."""
+    try:
+        yield
+    except AntiphonError as error:
+        reason = getattr(error, "reason", None) or error.message
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]antiphon:[/] {_plain(str(reason))}")
+        raise typer.Exit(1) from None
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
