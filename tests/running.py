@@ -34,6 +34,7 @@ class Running:
         self._traces = traces
         self._ready = threading.Event()
         self._failure: BaseException | None = None
+        self._clients: list[anthropic.Anthropic] = []
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
@@ -91,8 +92,10 @@ class Running:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     def client(self, **options: Any) -> anthropic.Anthropic:
-        """The official SDK, pointed here."""
-        return anthropic.Anthropic(**({"api_key": self.key, "base_url": self.base_url, "max_retries": 0} | options))
+        """The official SDK, pointed here; closed with the server."""
+        client = anthropic.Anthropic(**({"api_key": self.key, "base_url": self.base_url, "max_retries": 0} | options))
+        self._clients.append(client)
+        return client
 
     def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
         return anthropic.AsyncAnthropic(
@@ -124,6 +127,8 @@ class Running:
     def close(self) -> None:
         """Stop; everything is posted to the database then."""
         self.settle()
+        for client in self._clients:
+            client.close()
         self.stop()
         self._thread.join(30)
         if self._thread.is_alive():

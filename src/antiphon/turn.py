@@ -120,14 +120,15 @@ class Turn:
             RequestError: the request cannot be served as it stands.
             Overloaded: the server is full.
         """
-        step = self._parts.tracing.step
-        with step("antiphon.admit"):
+        tracing = self._parts.tracing
+        with tracing.step("antiphon.admit"):
             self._ticket = self._parts.admission.admit(self._caller)
         try:
-            with step("antiphon.route"):
+            with tracing.step("antiphon.route"):
                 self._route = self._parts.router.resolve(self._request.model)
                 self._model = self._parts.models[self._route.model.name]
-            with step("antiphon.plan"):
+            tracing.chat(self._request.model, self._request.max_tokens, self._request.stream)
+            with tracing.step("antiphon.plan"):
                 self._plan = await self._planned()
         except BaseException:
             self.close()
@@ -206,24 +207,11 @@ class Turn:
         """Write the one record of this turn, shielded: what was made is recorded even when the client is gone."""
         if self._seated is None and not self._promised:
             return  # nothing was computed and nobody was told otherwise
+        record = self._record(outcome, self._parts.clock.monotonic())
+        self._parts.tracing.answered(record)
         with self._parts.tracing.step("antiphon.settle"):
-            record = self._record(outcome, self._parts.clock.monotonic())
-            self._parts.tracing.note(
-                {
-                    "gen_ai.usage.input_tokens": record.usage.input_tokens,
-                    "gen_ai.usage.output_tokens": record.usage.output_tokens,
-                    "gen_ai.response.finish_reasons": outcome,
-                }
-            )
             await asyncio.shield(self._parts.journal.append(record))
-        attempt = record.attempts[0]
-        self._parts.metrics.turn(
-            self._model.name,
-            outcome,
-            record.usage,
-            attempt.queue_us / 1e6,
-            None if attempt.first_token_us is None else attempt.first_token_us / 1e6,
-        )
+        self._parts.metrics.turn(record)
 
     def _record(self, outcome: str, now: float) -> UsageRecord:
         seated = now if self._seated is None else self._seated

@@ -68,6 +68,18 @@ def test_the_first_token_is_added_by_default_only_where_llama_cpp_does(model: Pa
     assert not read_vocabulary(model).add_bos
 
 
+def test_every_end_that_the_file_or_its_name_tells_is_known(model: Path) -> None:
+    eot = _entry("tokenizer.ggml.eot_token_id", 4, struct.pack("<I", 4))
+    model.write_bytes(tiny(eot=eot))
+    assert read_vocabulary(model).end_tokens == (3, 4)
+
+
+def test_the_end_of_a_part_is_not_the_end_of_the_turn(model: Path) -> None:
+    names = ["<|end|>", "<|return|>", "<|call|>", "<|im_end|>", "<tool_call>"]
+    model.write_bytes(tiny(tokens=_texts("tokenizer.ggml.tokens", names), merges=_texts("tokenizer.ggml.merges", [])))
+    assert read_vocabulary(model).end_tokens == (1, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -1,28 +1,30 @@
-"""`antiphon demo`: the main job on real input, from nothing: weights, a server, an answer streamed through the official SDK."""
+"""`antiphon demo`: the main job on real input, from nothing: weights, a server, an answer through the official SDK."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from antiphon.cli.keys import opened
 from antiphon.cli.models import pull
-from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
+from antiphon.cli.options import ERROR_PREFIX, ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.clock import SystemClock
 from antiphon.core.errors import EngineFailed, SettingsError
 from antiphon.core.ids import Ids
@@ -48,22 +50,30 @@ def demo(
 ) -> None:
     """Fetch the default model, start a server, stream one answer, say how to go on."""
     out = console()
+    # Ended by a signal, it takes its server with it and revokes its key, as at any other end.
+    signal.signal(signal.SIGTERM, _stop)
     with errors_told():
         settings = settings_from(home, config)
         _have_weights(settings, out)
         key = asyncio.run(_make_key(settings))
         try:
-            with _server(settings, out) as base_url:
+            with _server(settings, config, out) as base_url:
                 _ask(base_url, key.key, question, out)
         finally:
             asyncio.run(_revoke(settings, key))
     _how_to_go_on(settings, out)
 
 
+def _stop(number: int, _: FrameType | None) -> None:
+    raise typer.Exit(128 + number)
+
+
 def _have_weights(settings: Settings, out: Console) -> None:
+    if settings.scripted:
+        return
     for entry in catalogue.from_settings(settings).served(settings.models):
         if weights.installed(entry.weights, models_folder(settings)) is None:
-            out.print(f"Fetching [bold]{entry.display_name}[/] ({entry.weights.size / 1e6:,.0f} MB), once.")
+            out.print(f"Fetching {entry.display_name} ({entry.weights.size / 1e6:,.0f} MB), once.", markup=False)
             pull(entry, models_folder(settings), out)
 
 
@@ -80,20 +90,21 @@ async def _revoke(settings: Settings, key: NewKey) -> None:
 
 
 @contextmanager
-def _server(settings: Settings, out: Console) -> Iterator[str]:
+def _server(settings: Settings, config: Path | None, out: Console) -> Iterator[str]:
     """A real server in a process of its own, as `antiphon serve` starts it, ended with the block."""
     port = _free_port(settings.port)
-    log = Path(settings.home_path / "demo.log")
+    log = settings.home_path / "demo.log"
     command = [sys.executable, "-m", "antiphon", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--home", str(settings.home_path), *(["--config", str(config)] if config else [])]
     with log.open("wb") as sink, out.status("Starting the server"):
-        process = subprocess.Popen([*command, "--home", str(settings.home_path)], stdout=sink, stderr=sink)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
         try:
             seconds = _wait_ready(process, f"http://127.0.0.1:{port}", log)
         except BaseException:
             process.kill()
             raise
     try:
-        out.print(f"The server is ready after {seconds:.1f} s (log: {log}).", soft_wrap=True)
+        out.print(f"The server was ready after {seconds:.1f} s (its log: {log}).", soft_wrap=True, markup=False)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -106,15 +117,23 @@ def _server(settings: Settings, out: Console) -> Iterator[str]:
 def _wait_ready(process: subprocess.Popen[bytes], base_url: str, log: Path) -> float:
     clock = SystemClock()
     began = clock.monotonic()
+    # Past any proxy of the environment: the server is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while clock.monotonic() - began < _READY_SECONDS:
         if process.poll() is not None:
-            raise EngineFailed(f"The server ended at its start:\n{log.read_text('utf-8', 'replace')[-2000:]}")
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(f"{base_url}/health/ready", timeout=2) as reply:  # noqa: S310 - our own server
-                if reply.status == 200:
-                    return clock.monotonic() - began
+            raise EngineFailed(f"The server ended at its start. {_last_word(log)}")
+        with contextlib.suppress(OSError), opener.open(f"{base_url}/health/ready", timeout=2) as reply:
+            if reply.status == 200:
+                return clock.monotonic() - began
         time.sleep(0.05)
     raise EngineFailed(f"The server was not ready after {_READY_SECONDS} s; its log is {log}")
+
+
+def _last_word(log: Path) -> str:
+    """Why a server did not start, in its own words if it had any."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    said = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
+    return said[-1] if said else f"Its log is {log}"
 
 
 def _ask(base_url: str, key: str, question: str, out: Console) -> None:
@@ -122,18 +141,24 @@ def _ask(base_url: str, key: str, question: str, out: Console) -> None:
         import anthropic  # noqa: PLC0415 - an extra: the server itself does not need a client
     except ImportError:
         raise SettingsError("The demo needs the official SDK: pip install 'antiphon[demo]'") from None
-    out.print(f"\n[bold cyan]>[/] {question}\n", soft_wrap=True)
+    out.print(Text("\n> ", style="bold cyan").append(f"{question}\n", style="not bold default"), soft_wrap=True)
     clock = SystemClock()
-    client = anthropic.Anthropic(api_key=key, base_url=base_url)
-    began = clock.monotonic()
+    client = anthropic.Anthropic(
+        api_key=key, base_url=base_url, http_client=anthropic.DefaultHttpxClient(trust_env=False)
+    )
     first: float | None = None
-    with client.messages.stream(
-        model=_MODEL, max_tokens=_MAX_TOKENS, system=_SYSTEM, messages=[{"role": "user", "content": question}]
-    ) as stream:
-        for text in stream.text_stream:
-            first = clock.monotonic() if first is None else first
-            out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-        message = stream.get_final_message()
+    try:
+        client.models.list(limit=1)  # connects, so that the first token's time is the server's alone
+        began = clock.monotonic()
+        with client.messages.stream(
+            model=_MODEL, max_tokens=_MAX_TOKENS, system=_SYSTEM, messages=[{"role": "user", "content": question}]
+        ) as stream:
+            for text in stream.text_stream:
+                first = clock.monotonic() if first is None else first
+                out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+            message = stream.get_final_message()
+    except anthropic.AnthropicError as error:
+        raise EngineFailed(f"The answer failed: {error}") from None
     ended = clock.monotonic()
     first = ended if first is None else first
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
@@ -40,7 +41,7 @@ def create(
     with errors_told():
         made = asyncio.run(_create(settings_from(home, config), workspace, name, admin))
     if quiet:
-        console().print(made.key, soft_wrap=True)
+        typer.echo(made.key)
         return
     out = console()
     out.print(f"Made [bold]{made.record.id}[/] in {made.record.scope.workspace}. Keep it now; it is not shown again:")
@@ -54,13 +55,14 @@ def list_keys(home: HomeOption = None, config: ConfigOption = None) -> None:
         rows, names = asyncio.run(_list(settings_from(home, config)))
     table = Table(box=None, pad_edge=False)
     for column in ("id", "name", "workspace", "status", "made", "last used", "ends in"):
-        table.add_column(column, no_wrap=True)
+        # On a narrow terminal an id must still be there to copy; the others may take several lines.
+        table.add_column(column, no_wrap=column == "id", overflow="fold")
     now_ms = SystemClock().now_ms()
     for key in rows:
         table.add_row(
             key.id,
-            key.name + (" (admin)" if key.admin else ""),
-            names.get(key.scope.workspace, key.scope.workspace),
+            escape(key.name) + (" (admin)" if key.admin else ""),
+            escape(names.get(key.scope.workspace, key.scope.workspace)),
             key.status_at(now_ms),
             rfc3339(key.created_ms),
             rfc3339(key.last_used_ms) if key.last_used_ms else "never",

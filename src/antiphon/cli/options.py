@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from antiphon.core import settings
 from antiphon.core.errors import AntiphonError
@@ -17,6 +18,8 @@ from antiphon.core.settings import Settings
 HomeOption: TypeAlias = Annotated[Path | None, typer.Option("--home", help="The data folder.")]
 ConfigOption: TypeAlias = Annotated[Path | None, typer.Option("--config", help="The settings file.")]
 
+#: What a failure's line on standard error begins with.
+ERROR_PREFIX = "antiphon: "
 #: Columns of what goes into a file or a pipe, where nothing tells how wide it may be.
 _PIPE_WIDTH = 160
 
@@ -28,20 +31,24 @@ def settings_from(home: Path | None, config: Path | None, **overrides: object) -
 
 def console(*, stderr: bool = False) -> Console:
     """Where a command writes; wide enough for its tables when nobody looks."""
-    out = Console(stderr=stderr, highlight=False)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+    out = Console(stderr=stderr, highlight=False, emoji=False)
+    return out if out.is_terminal else Console(stderr=stderr, highlight=False, emoji=False, width=_PIPE_WIDTH)
 
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Whatever Antiphon raises on purpose becomes one clear line on standard error, and exit status 1."""
+    """Whatever Antiphon raises on purpose becomes one clear line on standard error, and exit status 1; so does what the
+    system refuses (a folder that cannot be written, a full disk)."""
     try:
         yield
     except AntiphonError as error:
-        reason = getattr(error, "reason", None) or error.message
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]antiphon:[/] {_plain(str(reason))}")
+        _tell(str(getattr(error, "reason", None) or error.message))
+        raise typer.Exit(1) from None
+    except OSError as error:
+        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         raise typer.Exit(1) from None
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+def _tell(text: str) -> None:
+    line = Text(ERROR_PREFIX, style="bold red").append(text, style="not bold default")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import ipaddress
+import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -22,18 +26,33 @@ from antiphon.observe import logs
 
 #: Largest header block (uvicorn's own bound on one header line is below it).
 _HEADER_BYTES = 64 * 1024
+#: What is still under way when the drain is over gets this long for its last words.
+_CLOSING_SECONDS = 1
+_BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """uvicorn, telling the app at the first stop signal, so that readiness is false before anything closes."""
+    """uvicorn with a drain of our own: from the first stop signal on, readiness is false and new turns are refused
+    while the door stays open. It closes when the open turns have ended or their time is up, or at a second signal."""
 
-    def __init__(self, config: uvicorn.Config, app: App) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, drain_seconds: float) -> None:
         super().__init__(config)
         self._app = app
+        self._drain_seconds = drain_seconds
+        self._close_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Instead of uvicorn's own, which raises the signal again at its end: we would die of it before `App.stop`."""
+        if self._close_at is not None:
+            self.should_exit = True
         self._app.drain()
-        super().handle_exit(sig, frame)
+        self._close_at = self._close_at or self._app.parts.clock.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._close_at is not None:
+            late = self._app.parts.clock.monotonic() >= self._close_at
+            self.should_exit = self.should_exit or late or not self._app.parts.admission.open_turns
+        return await super().on_tick(counter)
 
 
 def serve(
@@ -47,7 +66,8 @@ def serve(
     with errors_told():
         settings = settings_from(home, config, host=host, port=port, scripted=str(scripted) if scripted else None)
         logs.configure(settings.log_level, settings.log_format)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # A stop signal during the start cancels it: an end in order, like any other stop.
+        with contextlib.suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
 
 
@@ -57,43 +77,58 @@ async def run(settings: Settings) -> None:
     Raises:
         AntiphonError: the server cannot be started, or must not be.
     """
-    key = await _key_for_first_start(settings)
+    await _refuse_open_door(settings)
     app = App.build(settings)
     try:
-        listener = _listen(settings)
-        await app.start()
-        _welcome(listener.getsockname()[1], settings, key)
-        await Server(
-            uvicorn.Config(
-                app.http,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-                timeout_keep_alive=75,
-                h11_max_incomplete_event_size=_HEADER_BYTES,
-            ),
-            app,
-        ).serve(sockets=[listener])
+        with listen(settings) as listener:
+            with _stop_cancels():
+                await app.start()
+                _take_connections(listener, settings)
+                # Last of all, so that a start that fails has not made a key that nobody was shown.
+                key = await first_key(settings, name="first start") if is_loopback(settings.host) else None
+            _welcome(listener.getsockname()[1], settings, key)
+            await Server(_uvicorn(app), app, settings.drain_seconds).serve(sockets=[listener])
     finally:
         await app.stop()
 
 
-async def _key_for_first_start(settings: Settings) -> str | None:
-    """Nobody may reach a server without keys from outside; on loopback the first key is made and shown.
+async def _refuse_open_door(settings: Settings) -> None:
+    """Nobody may reach a server without keys from outside.
 
     Raises:
         SettingsError: the address is not loopback and there is no key.
     """
-    if is_loopback(settings.host):
-        return await first_key(settings, name="first start")
-    if not await any_key(settings):
+    if not is_loopback(settings.host) and not await any_key(settings):
         raise SettingsError(
             f"Refusing to listen on {settings.host} without any API key. Make one first with `antiphon keys create`, "
             "or listen on 127.0.0.1."
         )
-    return None
+
+
+@contextlib.contextmanager
+def _stop_cancels() -> Iterator[None]:
+    """A stop signal ends the start in order. Without a handler it would leave things lying about, or, sent to a
+    container's first process, do nothing."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if task is not None:
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _uvicorn(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app.http,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_CLOSING_SECONDS,
+        timeout_keep_alive=75,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -106,8 +141,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """The listening socket, taken before the model is loaded: a port in use is an error at once."""
+def listen(settings: Settings) -> socket.socket:
+    """A socket bound to the address, taken before the model is loaded: a port in use is an error at once. It takes
+    connections only when the model is ready.
+
+    Raises:
+        SettingsError: the address is not to be had.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -115,13 +155,31 @@ def _listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+        raise _cannot_listen(settings, error) from None
     return listener
+
+
+def _take_connections(listener: socket.socket, settings: Settings) -> None:
+    """Of two that bound the same port while neither took connections, one loses here."""
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(settings, error) from None
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> SettingsError:
+    hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+    return SettingsError(f"Cannot listen on {at(settings.host, settings.port)}: {error.strerror}{hint}")
+
+
+def at(host: str, port: int) -> str:
+    """An address as URLs write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _welcome(port: int, settings: Settings, key: str | None) -> None:
     out = console(stderr=True)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    out.print(f"Antiphon listens on [bold]http://{host}:{port}[/]", soft_wrap=True)
+    out.print(f"Antiphon listens on http://{at(settings.host, port)}", soft_wrap=True, markup=False)
     if key is not None:
-        out.print(f"\nFirst start: here is an API key. It is shown this once.\n\n  {key}\n", soft_wrap=True)
+        text = f"\nFirst start: here is an API key. It is shown this once.\n\n  {key}\n"
+        out.print(text, soft_wrap=True, markup=False)

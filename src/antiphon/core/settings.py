@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -19,24 +20,26 @@ from antiphon.core.errors import SettingsError
 
 _PREFIX = "ANTIPHON_"
 #: Variables of the command line itself, not settings of the server.
-_NOT_SETTINGS = frozenset({"CONFIG"})
+_NOT_SETTINGS = frozenset({"config"})
 
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+#: Up to a year: infinity is no time that a timer can be set to.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of one installation. Sizes are in bytes, times in seconds, prompts in tokens."""
 
-    home: str = "~/.antiphon"
+    home: Text = "~/.antiphon"
     """The data folder: records, journal, weights."""
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8420
     database: str = ""
     """SQLAlchemy URL; empty means SQLite in the data folder."""
     catalogue: str = ""
     """A `models.toml` whose entries are added to, or replace, the built-in ones."""
-    models: tuple[str, ...] = ("qwen2.5-coder-1.5b-instruct",)
+    models: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] = ("qwen2.5-coder-1.5b-instruct",)
     """Names from the catalogue to serve; the first is the default for ids of no tier."""
     scripted: str = ""
     """A YAML file of rules: the scripted engine answers instead of a model."""
@@ -72,7 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"
+    """`auto` is text on a terminal and JSON elsewhere."""
     traces: Literal["off", "console", "otlp"] = "off"
+    """`otlp` sends to where the standard `OTEL_EXPORTER_OTLP_*` variables say."""
 
     @property
     def home_path(self) -> Path:
@@ -89,32 +94,46 @@ def load(
     config: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Merge all sources. Without `config`, `ANTIPHON_CONFIG`, then `antiphon.toml` in the data folder, is read if it exists.
+    """Merge all sources. The file is `config`, else `ANTIPHON_CONFIG`, else `antiphon.toml` in the data folder if it
+    exists. An override that is None was not given.
 
     Raises:
         SettingsError: a name is unknown, a value is malformed, or the file cannot be read.
     """
     environ = os.environ if environment is None else environment
-    from_environment = {
-        name.removeprefix(_PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NOT_SETTINGS
+    from_environment: dict[str, Any] = {
+        name.removeprefix(_PREFIX).lower(): value for name, value in environ.items() if name.startswith(_PREFIX)
     }
+    for name in _NOT_SETTINGS:
+        from_environment.pop(name, None)
     given = {name: value for name, value in overrides.items() if value is not None}
-    if config is None and "ANTIPHON_CONFIG" in environ:
-        config = Path(environ["ANTIPHON_CONFIG"])
+    if config is None and environ.get("ANTIPHON_CONFIG"):
+        config = Path(environ["ANTIPHON_CONFIG"]).expanduser()
     home = given.get("home") or from_environment.get("home") or Settings().home
     path = config or Path(str(home)).expanduser() / "antiphon.toml"
+    sources = (
+        _Source(f"in {path}", _read(path, required=config is not None), str),
+        _Source("in the environment", from_environment, lambda name: _PREFIX + name.upper()),
+        _Source("on the command line", given, lambda name: "--" + name.replace("_", "-")),
+    )
     merged: dict[str, Any] = {}
-    merged |= _check_names(_read(path, required=config is not None), f"in {path.name}", "")
-    merged |= _check_names(from_environment, "in the environment", _PREFIX)
-    merged |= _check_names(given, "on the command line", "")
+    for source in sources:
+        _check_names(source)
+        merged |= source.values
     if isinstance(merged.get("models"), str):
         merged["models"] = [name.strip() for name in merged["models"].split(",") if name.strip()]
     try:
         return msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"A setting is malformed: {error}") from None
+        raise SettingsError(_malformed(str(error), sources)) from None
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """Values by field name, where they come from, and how a field is written there."""
+
+    where: str
+    values: Mapping[str, Any]
+    written: Callable[[str], str]
 
 
 def _read(path: Path, *, required: bool) -> dict[str, Any]:
@@ -124,16 +143,31 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         if required:
             raise SettingsError(f"The settings file {path} does not exist") from None
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"The settings file {path} cannot be read: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"The settings file {path} is not TOML: {error}") from None
 
 
-def _check_names(values: Mapping[str, Any], where: str, prefix: str) -> Mapping[str, Any]:
-    known = Settings.__struct_fields__
-    for name in values:
-        if name not in known:
-            shown = prefix + (name.upper() if prefix else name)
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            nearest = prefix + (near.upper() if prefix else near)
-            raise SettingsError(f"Unknown setting `{shown}` {where}; did you mean `{nearest}`?")
-    return values
+def _check_names(source: _Source) -> None:
+    fields = Settings.__struct_fields__
+    known = [*fields, *(_NOT_SETTINGS if source.written("config") == "ANTIPHON_CONFIG" else ())]
+    for name in source.values:
+        if name not in fields:
+            # The closest in spelling, whatever its distance: better a far hint than none.
+            nearest = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.0)[0]
+            raise SettingsError(
+                f"Unknown setting `{source.written(name)}` {source.where}; did you mean `{source.written(nearest)}`?"
+            )
+
+
+def _malformed(text: str, sources: tuple[_Source, ...]) -> str:
+    """A value's error in the words of its source. The value itself is not repeated: it may hold a password."""
+    found = re.fullmatch(r"(?P<why>.*) - at `\$\.(?P<name>\w+).*`", text)
+    name = found["name"] if found else ""
+    last = next((source for source in reversed(sources) if name in source.values), None)
+    if found is None or last is None:
+        return f"A setting is malformed: {text}"
+    choices = [str(choice) for choice in get_args(get_type_hints(Settings)[name])]
+    why = f"it must be one of {', '.join(choices)}" if found["why"].startswith("Invalid enum") else found["why"]
+    return f"The setting `{last.written(name)}` {last.where} is malformed: {why}"

@@ -12,6 +12,7 @@ import resource
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,7 +95,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise WeightsError("The model file has no tokens")
     types = _types(entries, len(tokens))
     pre = _entry(entries, "tokenizer.ggml.pre", str, "default")
-    eos = _token_id(entries, "tokenizer.ggml.eos_token_id", len(tokens))
+    told = [_token_id(entries, f"tokenizer.ggml.{name}_token_id", len(tokens)) for name in ("eos", "eot", "eom")]
     ends = {index: text for index, text in enumerate(tokens) if text in _END_NAMES}
     # llama.cpp takes a token of such a name for a control token even where the file forgot to say so (Qwen's
     # `</s>`).
@@ -111,9 +112,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
         merges=_texts(entries, "tokenizer.ggml.merges"),
         token_types=types,
         bos=_token_id(entries, "tokenizer.ggml.bos_token_id", len(tokens)),
-        eos=eos,
+        eos=told[0],
         add_bos=_entry(entries, "tokenizer.ggml.add_bos_token", bool, pre in _BOS_BY_DEFAULT),
-        end_tokens=_end_tokens(ends, eos),
+        end_tokens=_end_tokens(ends, told),
         control=dict(sorted(control.items())),
         chat_template=template,
         context_length=_entry(entries, f"{architecture}.context_length", int),
@@ -179,13 +180,13 @@ def byte_alphabet() -> tuple[str, ...]:
     return tuple(moved.get(byte) or chr(byte) for byte in range(256))
 
 
-def _end_tokens(named: dict[int, str], eos: int | None) -> tuple[int, ...]:
-    """In a vocabulary where `<|return|>` or the like ends the turn, `<|end|>` only ends a part of it
-    (gpt-oss)."""
+def _end_tokens(named: dict[int, str], told: Iterable[int | None]) -> tuple[int, ...]:
+    """Those of known names and those the file names. In a vocabulary where `<|return|>` or the like ends the
+    turn, `<|end|>` only ends a part of it (gpt-oss)."""
     texts = set(named.values())
     inner = "<|end|>" if {"<|return|>", "<|call|>"} <= texts or {"<|calls|>", "<|flush|>"} <= texts else None
     found = {index for index, text in named.items() if text != inner}
-    return tuple(sorted(found if eos is None else found | {eos}))
+    return tuple(sorted(found.union(index for index in told if index is not None)))
 
 
 def _wanted(key: str) -> bool:

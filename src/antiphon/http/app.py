@@ -5,7 +5,7 @@ Plain ASGI from end to end: a middleware that buffers would take back-pressure a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -16,6 +16,7 @@ from antiphon.core.records import Caller
 from antiphon.gate.keys import credential_headers
 from antiphon.http.exchange import ClientGone, Exchange, Headers, Receive, Scope, Send
 from antiphon.http.routes import Route, Routes
+from antiphon.observe.logs import whereabouts
 from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
 
@@ -66,30 +67,33 @@ class HttpApp:
         try:
             route, parameters = self._routes.find(exchange.method, exchange.path)
             path = route.path
-            if path not in self._open_paths:
+            if path in self._open_paths:  # scrapes and health checks would drown the traces
+                await self._dispatch(exchange, route, parameters)
+                return
+            with self._tracing.request(exchange.method, path, self._trace_headers(exchange)):
+                await self._dispatch(exchange, route, parameters)
+                self._tracing.ended(exchange.status or 499, exchange.error)
+        except AntiphonError as error:
+            await self._refuse(exchange, error)
+        finally:
+            self._account(exchange, path, began)
+
+    async def _dispatch(self, exchange: Exchange, route: Route, parameters: Mapping[str, str]) -> None:
+        """Answer, with an error if need be."""
+        try:
+            if route.path not in self._open_paths:
                 exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
                 _check_version(exchange)
-            with self._tracing.request(
-                f"{exchange.method} {path}",
-                _text_headers(exchange),
-                {"http.route": path, "gen_ai.system": "antiphon"},
-            ):
-                await route.endpoint(exchange, parameters)
+            await route.endpoint(exchange, parameters)
         except ClientGone:
             exchange.note["ended"] = "client_closed"
         except AntiphonError as error:
             await self._refuse(exchange, error)
         except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a 500
-            _log.exception("request.defect", request_id=exchange.request_id)
-            await self._refuse(exchange, Internal(repr(error)))
-        finally:
-            self._account(exchange, path, began)
+            await self._refuse(exchange, Internal(whereabouts(error)))
 
     async def _refuse(self, exchange: Exchange, error: AntiphonError) -> None:
-        exchange.note["error"] = type(error).__name__
-        reason = getattr(error, "reason", None)
-        if reason is not None:
-            exchange.note["reason"] = reason
+        exchange.failed(error)
         headers: Headers = []
         if isinstance(error, MethodNotAllowed):
             headers.append((b"allow", ", ".join(error.allowed).encode()))
@@ -99,7 +103,7 @@ class HttpApp:
         seconds = self._clock.monotonic() - began
         status = exchange.status or 499
         self._metrics.request(path, status, seconds)
-        log = _log.info if status < 500 else _log.warning
+        log = _log.info if status < 500 and "reason" not in exchange.note else _log.warning
         log(
             "request",
             request_id=exchange.request_id,
@@ -111,15 +115,16 @@ class HttpApp:
             **exchange.note,
         )
 
+    def _trace_headers(self, exchange: Exchange) -> Mapping[str, str]:
+        """The two headers of a caller's trace; nothing else of a request goes near the tracer."""
+        if not self._tracing.on:
+            return {}
+        names = (b"traceparent", b"tracestate")
+        return {n.decode(): v.decode("latin-1") for n in names if (v := exchange.header(n)) is not None}
+
 
 def _check_version(exchange: Exchange) -> None:
     version = exchange.header(b"anthropic-version")
     if version is not None and version not in VERSIONS:
         shown = version[:40].decode("ascii", "replace")
         raise InvalidRequest(f'"{shown}" is not a valid version', path="anthropic-version")
-
-
-def _text_headers(exchange: Exchange) -> dict[str, str]:
-    """The two headers of a caller's trace; nothing else of a request goes near the tracer."""
-    names = (b"traceparent", b"tracestate")
-    return {n.decode(): v.decode("latin-1") for n in names if (v := exchange.header(n)) is not None}

@@ -46,6 +46,8 @@ class Exchange:
         self.extra: Headers = []
         self.note: dict[str, object] = {}
         """Named facts for the log line; never content."""
+        self.error: str | None = None
+        """The kind of the error that was answered, or that cut a stream short."""
 
     def header(self, name: bytes) -> bytes | None:
         """A header's value; the last one where a client sent several."""
@@ -122,6 +124,13 @@ class Exchange:
     async def json(self, status: int, payload: object, headers: Headers | None = None) -> None:
         """Send a whole answer of JSON."""
         await self.answer(status, _json.encode(payload), b"application/json", headers)
+
+    def failed(self, error: AntiphonError) -> None:
+        """Note an error for the log line: its kind and, where the server is at fault, the reason."""
+        self.note["error"] = self.error = type(error).__name__
+        reason = getattr(error, "reason", None)
+        if reason is not None:
+            self.note["reason"] = reason
 
     async def refuse(self, error: AntiphonError, headers: Headers | None = None) -> None:
         """Answer with an error, if nothing has been sent yet."""

@@ -11,16 +11,14 @@ import asyncio
 import contextlib
 
 import msgspec
-import structlog
 
 from antiphon.core.errors import AntiphonError, Internal, Overloaded
 from antiphon.http.errors import body_of
 from antiphon.http.exchange import ClientGone, Exchange, Headers
 from antiphon.http.pipe import Pipe
+from antiphon.observe.logs import whereabouts
 from antiphon.turn import Turn
 from antiphon.wire.events import Ping, StreamError, frame
-
-_log = structlog.get_logger()
 
 _HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -101,18 +99,14 @@ class Stream:
         if self._producer.cancelled():
             self._exchange.note["ended"] = "early"
         elif (error := self._producer.exception()) is not None:
-            await self._fail(error if isinstance(error, AntiphonError) else Internal(repr(error)))
+            await self._fail(error if isinstance(error, AntiphonError) else Internal(whereabouts(error)))
             return
         await self._exchange.send({"type": "http.response.body", "body": b""})
 
     async def _fail(self, error: AntiphonError) -> None:
         """End the stream with an `error` event; before the status has left, that is somebody else's to answer."""
-        self._exchange.note["ended"] = type(error).__name__
-        _log.warning(
-            "stream.failed",
-            request_id=self._exchange.request_id,
-            reason=getattr(error, "reason", error.message),
-        )
+        self._exchange.note["ended"] = "failed"
+        self._exchange.failed(error)
         if self._exchange.status:
             event = frame(StreamError(body_of(error), self._exchange.request_id))
             await self._exchange.send({"type": "http.response.body", "body": event})

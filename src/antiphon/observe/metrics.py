@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from antiphon.core.records import Usage
+from antiphon.core.records import UsageRecord
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -51,18 +51,19 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._duration.labels(route).observe(seconds)
 
-    def turn(
-        self, model: str, outcome: str, usage: Usage, queue_seconds: float, first_token_seconds: float | None
-    ) -> None:
+    def turn(self, record: UsageRecord) -> None:
         """One turn ended."""
-        self._outcomes.labels(model, outcome).inc()
-        self._tokens.labels(model, "input").inc(usage.input_tokens)
-        self._tokens.labels(model, "output").inc(usage.output_tokens)
-        if usage.cache_read_tokens:
-            self._tokens.labels(model, "cache_read").inc(usage.cache_read_tokens)
-        self._queue.labels(model).observe(queue_seconds)
-        if first_token_seconds is not None:
-            self._first_token.labels(model).observe(first_token_seconds)
+        model, used, attempt = record.served_model, record.usage, record.attempts[-1]
+        self._outcomes.labels(model, record.outcome).inc()
+        self._tokens.labels(model, "input").inc(used.input_tokens)
+        self._tokens.labels(model, "output").inc(used.output_tokens)
+        if used.cache_read_tokens:
+            self._tokens.labels(model, "cache_read").inc(used.cache_read_tokens)
+        if written := used.cache_write_5m_tokens + used.cache_write_1h_tokens:
+            self._tokens.labels(model, "cache_write").inc(written)
+        self._queue.labels(model).observe(attempt.queue_us / 1e6)
+        if attempt.first_token_us is not None:
+            self._first_token.labels(model).observe(attempt.first_token_us / 1e6)
 
     def watch(self, read: Callable[[], Iterable[Reading]]) -> None:
         """Read gauges through `read` at every scrape."""

@@ -1,5 +1,4 @@
-"""The door to the database: opening, transactions, migrating. What is stored is known to the subjects' own
-modules.
+"""The door to the database: opening, transactions, migrating. What is stored is known to the subjects' own modules.
 
 On SQLite every connection runs with WAL and `synchronous=FULL` (a commit is on disk when it returns), and a
 writing transaction takes the write lock at its beginning: a deferred one that turned into a writer later
@@ -32,8 +31,7 @@ _BEGIN = "antiphon_begin"
 
 
 class StoreUnavailable(Overloaded):
-    """The database is away, locked for too long, or its disk is full. Safe to retry; the reason is for the
-    log."""
+    """The database is away, locked for too long, or its disk is full. Safe to retry; the reason is for the log."""
 
     def __init__(self, reason: str) -> None:
         super().__init__()

@@ -41,6 +41,7 @@ from antiphon.engine.frames import (
 
 #: Prompt tokens per step. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at the same speed.
 _BATCH = 128
+_PARENT_SECONDS = 1.0
 
 
 class _PromptProgress(msgspec.Struct):
@@ -241,8 +242,16 @@ def _same_user(writer: asyncio.StreamWriter) -> bool:
     return bool(struct.unpack("3i", credentials)[1] == os.getuid())
 
 
+async def _until_orphaned(parent: int) -> None:
+    """End with the server, also when it was killed before it had connected, or while the model was loading."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(_PARENT_SECONDS)
+    os._exit(1)
+
+
 async def main(path: str) -> None:
     """Serve on the socket until the first connection, the supervisor's, has gone."""
+    watch = asyncio.ensure_future(_until_orphaned(os.getppid()))
     over = asyncio.Event()
     loaded: list[tuple[Body, xllamacpp.Server]] = []
     key = secret(43)
@@ -275,6 +284,7 @@ async def main(path: str) -> None:
         Path(path).chmod(0o600)
         async with listener:
             await over.wait()
+    watch.cancel()
 
 
 if __name__ == "__main__":

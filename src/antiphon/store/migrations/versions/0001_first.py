@@ -63,7 +63,7 @@ def _identity() -> None:
             ["workspaces.organization", "workspaces.id"],
             name="fk_api_keys_organization_workspace",
         ),
-        sa.CheckConstraint("status IN ('active', 'inactive', 'archived')", name="ck_api_keys_status"),
+        sa.CheckConstraint("status IN ('active', 'inactive', 'archived')", name=op.f("ck_api_keys_status")),
     )
 
 

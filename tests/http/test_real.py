@@ -1,0 +1,113 @@
+"""The official SDK against real models in real engine children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anthropic
+import pytest
+
+from running import Running
+
+pytestmark = pytest.mark.real
+
+PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+#: Without one the template puts its own there, with which this model wanders.
+SYSTEM = "Answer the question."
+
+
+def test_the_smallest_model_answers_streams_and_counts(smol: Running) -> None:
+    client = smol.client()
+    plain = client.messages.create(
+        model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, extra_body={"temperature": 0}
+    )
+    assert "Paris" in plain.content[0].text
+    assert plain.stop_reason == "end_turn"
+    with client.messages.stream(
+        model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, extra_body={"temperature": 0}
+    ) as stream:
+        deltas = list(stream.text_stream)
+        final = stream.get_final_message()
+    assert len(deltas) > 3
+    assert "".join(deltas) == plain.content[0].text
+    assert final.usage.output_tokens == plain.usage.output_tokens == len(deltas) + 1
+    counted = client.messages.count_tokens(model="claude-haiku-5-5", messages=PARIS, system=SYSTEM)
+    assert counted.input_tokens == plain.usage.input_tokens
+
+
+def test_its_limits_are_the_real_ones(smol: Running) -> None:
+    client = smol.client()
+    with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > 8191 maximum"):
+        client.messages.create(
+            model="claude-haiku-5-5", max_tokens=5, messages=[{"role": "user", "content": "word " * 9000}]
+        )
+    short = client.messages.create(model="claude-haiku-5-5", max_tokens=3, messages=PARIS)
+    assert (short.stop_reason, short.usage.output_tokens) == ("max_tokens", 3)
+    warm = client.messages.create(model="claude-haiku-5-5", max_tokens=0, messages=PARIS)
+    assert (warm.content, warm.usage.output_tokens) == ([], 0)
+
+
+def test_a_stop_sequence_cuts_a_real_answer(smol: Running) -> None:
+    message = smol.client().messages.create(
+        model="claude-haiku-5-5", max_tokens=30, messages=PARIS, system=SYSTEM, stop_sequences=["France"],
+        extra_body={"temperature": 0},
+    )  # fmt: skip
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "France")
+    assert message.content[0].text == "The capital of "  # type: ignore[union-attr]
+
+
+def test_prefill_is_continued(smol: Running) -> None:
+    message = smol.client().messages.create(
+        model="claude-haiku-5-5", max_tokens=10,
+        messages=[*PARIS, {"role": "assistant", "content": "The capital of France is"}],  # type: ignore[list-item]
+        extra_body={"temperature": 0},
+    )  # fmt: skip
+    assert message.content[0].text.startswith(" Paris")  # type: ignore[union-attr]
+
+
+@pytest.mark.anyio
+async def test_several_at_once_and_one_that_leaves(smol: Running) -> None:
+    import asyncio
+
+    async with smol.async_client() as client:
+
+        async def one(number: int) -> str:
+            message = await client.messages.create(
+                model="claude-haiku-5-5", max_tokens=8, messages=[{"role": "user", "content": f"Say {number}"}]
+            )
+            return message.content[0].text  # type: ignore[union-attr]
+
+        leaving = asyncio.create_task(one(99))
+        answers = asyncio.gather(*(one(n) for n in range(6)))
+        await asyncio.sleep(0.2)
+        leaving.cancel()
+        assert len(await answers) == 6
+    smol.settle()
+
+
+TOOLS: Any = [
+    {
+        "name": "get_weather",
+        "description": "Get the weather of a city",
+        "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+]
+PAST: Any = [
+    {"role": "user", "content": "How warm is it in Rome?"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Rome"}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "31 degrees, sunny"}]},
+]  # fmt: skip
+
+
+def test_the_default_model_answers_and_a_tools_past_is_counted_as_billed(qwen: Running) -> None:
+    client = qwen.client()
+    fact = client.messages.create(
+        model="claude-sonnet-5-5", max_tokens=20, messages=PARIS, extra_body={"temperature": 0}
+    )
+    assert "Paris" in fact.content[0].text  # type: ignore[union-attr]
+    assert fact.stop_reason == "end_turn"
+    message = client.messages.create(
+        model="claude-sonnet-5-5", max_tokens=5, system="Be brief.", tools=TOOLS, messages=PAST
+    )
+    counted = client.messages.count_tokens(model="claude-sonnet-5-5", messages=PAST, system="Be brief.", tools=TOOLS)
+    assert counted.input_tokens == message.usage.input_tokens
