@@ -164,21 +164,18 @@ class _Bench:
         self._load(antiphon, stream, 1)
         for number in range(_ROUNDS):
             self._out.print(f"round {number + 1} of {_ROUNDS}")
-            cpu = antiphon.cpu_seconds()
-            a = self._load(antiphon, plain, _SECONDS)
-            cpu = antiphon.cpu_seconds() - cpu
+            a, cpu = self._whole_load(antiphon, plain)
             b = self._load(bare, bare_plain, _SECONDS)
             note(json=a.per_second, bare_json=b.per_second, json_ratio=a.per_second / b.per_second)
-            note(json_p99=a.p99_ms, json_cpu=cpu / a.requests * 1e3)
-            cpu = antiphon.cpu_seconds()
-            a = self._load(antiphon, stream, _SECONDS)
-            cpu = antiphon.cpu_seconds() - cpu
+            note(json_p99=a.p99_ms, json_cpu=cpu)
+            a, cpu = self._whole_load(antiphon, stream)
             b = self._load(bare, bare_stream, _SECONDS)
             c = self._load(bare, batched, _BATCHED_SECONDS)
             note(events=a.per_second * self._events, bare_events=b.per_second * self._events)
             note(stream_ratio=a.per_second / b.per_second, batched_ratio=a.per_second / c.per_second)
-            note(stream_p99=a.p99_ms, stream_cpu=cpu / a.requests * 1e3)
+            note(stream_p99=a.p99_ms, stream_cpu=cpu)
             a = self._load(antiphon, plain, _SECONDS, connections=1)
+            antiphon.settle()
             b = self._load(bare, bare_plain, _SECONDS, connections=1)
             note(p50=a.p50_ms, bare_p50=b.p50_ms, added=a.p50_ms - b.p50_ms)
         antiphon.check()
@@ -207,6 +204,15 @@ class _Bench:
         if load.refused or load.bytes < load.requests * whole * 0.98:
             raise Unmeasurable(f"{load.refused} of {load.requests} answers were refusals; {load.bytes:,} bytes came")
         return load
+
+    def _whole_load(self, antiphon: Server, request: Path) -> tuple[Load, float]:
+        """One run, and what each answer took of the CPU in all, ms."""
+        before = antiphon.cpu_seconds()
+        load = self._load(antiphon, request, _SECONDS)
+        t=time.monotonic()
+        antiphon.settle()
+        print('settled', time.monotonic()-t)
+        return load, (antiphon.cpu_seconds() - before) / load.requests * 1000
 
     def _endure(self, antiphon: Server) -> list[Figure]:
         """100,000 requests of all kinds, in phases; the memory before and after."""

@@ -24,6 +24,9 @@ from rich.console import Console
 _SCRIPT = Path(__file__).parent / "requests.lua"
 _ROOT = Path(__file__).parent.parent
 _START_SECONDS = 60.0
+_SETTLE_SECONDS = 30.0
+#: Of 0.2 s: one tick of the clock that Linux counts CPU time with.
+_IDLE_CPU = 0.011
 #: Prompts of one run of `wrk` are numbered from a multiple of this.
 _NUMBERS = 10_000_000
 
@@ -104,6 +107,16 @@ class Server:
         """What it has computed so far, all threads, user and system."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def settle(self) -> None:
+        """Wait until it has done what it does behind its answers, such as posting the journal to the database: neither
+        may it be missing from the count of its CPU, nor be in the way of the next one's turn."""
+        began, before = time.monotonic(), -1.0
+        while (now := self.cpu_seconds()) - before > _IDLE_CPU:
+            if time.monotonic() - began > _SETTLE_SECONDS:
+                raise Unmeasurable(f"a server was still busy {_SETTLE_SECONDS:.0f} s after its last answer")
+            before = now
+            time.sleep(0.2)
 
 
 @contextmanager

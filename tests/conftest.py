@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from antiphon.core.settings import Settings
 from antiphon.engine import weights
 from antiphon.routing import catalogue
-from antiphon.core.settings import Settings
 from running import Running, scripted_settings
 from wheelhouse import Wheelhouse
 

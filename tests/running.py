@@ -53,7 +53,7 @@ class Running:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the test's own thread
             self._failure = error
         finally:
             self._ready.set()
@@ -93,14 +93,15 @@ class Running:
 
     def client(self, **options: Any) -> anthropic.Anthropic:
         """The official SDK, pointed here; closed with the server."""
-        client = anthropic.Anthropic(**({"api_key": self.key, "base_url": self.base_url, "max_retries": 0} | options))
+        client = anthropic.Anthropic(**self._pointed_here(options))
         self._clients.append(client)
         return client
 
     def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
-        return anthropic.AsyncAnthropic(
-            **({"api_key": self.key, "base_url": self.base_url, "max_retries": 0} | options)
-        )
+        return anthropic.AsyncAnthropic(**self._pointed_here(options))
+
+    def _pointed_here(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"api_key": self.key, "base_url": self.base_url, "max_retries": 0} | options
 
     def idle(self) -> bool:
         """Whether everything that was taken has been given back."""
@@ -156,4 +157,10 @@ def scripted_settings(folder: Path, script: str, **settings: Any) -> Settings:
     """Settings of a server that plays a script."""
     path = folder / "script.yaml"
     path.write_text(script)
-    return Settings(**({"home": str(folder / "home"), "scripted": str(path), "port": 0} | settings))
+    merged: dict[str, Any] = {"home": str(folder / "home"), "scripted": str(path), "port": 0} | settings
+    return Settings(**merged)
+
+
+def text_of(message: anthropic.types.Message) -> str:
+    """The answer's text, all blocks of it."""
+    return "".join(block.text for block in message.content if block.type == "text")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from antiphon.core.clock import Clock
@@ -18,7 +19,8 @@ from antiphon.engine.scripted import Script, ScriptedEngine, read_script
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, builtin_vocabulary, load_vocabulary
 from antiphon.plan.plan import Limits, Planner
-from antiphon.plan.render import Renderer, prove
+from antiphon.plan.proof import proven
+from antiphon.plan.render import Renderer
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import SCRIPTED, ModelCard, ModelEntry
 from antiphon.turn import ServedModel
@@ -67,12 +69,7 @@ def models_folder(settings: Settings) -> Path:
 
 
 def _embedded(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedModel:
-    path = weights.installed(entry.weights, models_folder(settings))
-    if path is None:
-        raise SettingsError(
-            f"The weights of {entry.name} are not on this machine; fetch them with `antiphon models pull {entry.name}`"
-        )
-    vocabulary = load_vocabulary(path, path.with_suffix(".vocabulary"))
+    path, vocabulary = _model_file(settings, entry)
     tokenizer = Tokenizer(vocabulary)
     engine = EmbeddedEngine(
         EmbeddedSettings(
@@ -102,17 +99,8 @@ def _scripted(
     card, vocabulary, dialect = SCRIPTED, builtin_vocabulary(), "hermes"
     if script.model is not None:
         entry = known.get(script.model)
-        path = weights.installed(entry.weights, models_folder(settings))
-        if path is None:
-            raise SettingsError(
-                f"The script counts as {entry.name}, whose weights are not on this machine; fetch them with "
-                f"`antiphon models pull {entry.name}`"
-            )
-        card, vocabulary, dialect = (
-            entry,
-            load_vocabulary(path, path.with_suffix(".vocabulary")),
-            entry.dialect,
-        )
+        _, vocabulary = _model_file(settings, entry)
+        card, dialect = entry, entry.dialect
     tokenizer = Tokenizer(vocabulary)
     engine = ScriptedEngine(
         script,
@@ -127,11 +115,28 @@ def _scripted(
     return card, _model(card, vocabulary, tokenizer, dialect, engine, clock)
 
 
+def _model_file(settings: Settings, entry: ModelEntry) -> tuple[Path, Vocabulary]:
+    """A model's file and what our side needs of it, its chat template proven.
+
+    Raises:
+        SettingsError: the weights are not on this machine.
+        WeightsError: the file is malformed, or its chat template cannot be followed.
+    """
+    path = weights.installed(entry.weights, models_folder(settings))
+    if path is None:
+        raise SettingsError(
+            f"The weights of {entry.name} are not on this machine; fetch them with `antiphon models pull {entry.name}`"
+        )
+    kept = path.with_suffix(".vocabulary")
+    vocabulary = load_vocabulary(path, kept)
+    proof = proven(vocabulary, entry.dialect, kept, path.with_suffix(".proof"))
+    _log.info("template.proven", model=entry.name, **msgspec.structs.asdict(proof))
+    return path, vocabulary
+
+
 def _model(
     card: ModelCard, vocabulary: Vocabulary, tokenizer: Tokenizer, dialect: str, engine: Engine, clock: Clock
 ) -> ServedModel:
-    renderer = Renderer(vocabulary, tokenizer, dialect, clock)
-    proof = prove(renderer)
-    _log.info("template.proven", model=card.name, proof=str(proof))
     limits = Limits(window=card.window, max_output=card.max_output, sampling=card.sampling)
-    return ServedModel(card.name, Planner(renderer, limits), engine, tokenizer)
+    planner = Planner(Renderer(vocabulary, tokenizer, dialect, clock), limits)
+    return ServedModel(card.name, planner, engine, tokenizer)

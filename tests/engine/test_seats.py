@@ -45,6 +45,9 @@ class Holder:
             self.lease = lease
             await self._release.wait()
 
+    def seated(self) -> bool:
+        return self.lease is not None
+
     async def release(self) -> None:
         self._release.set()
         await self.task
@@ -60,12 +63,12 @@ async def test_seats_are_given_in_the_order_of_arrival() -> None:
     seats = queue(seats=1)
     first, second, third = Holder(seats), Holder(seats), Holder(seats)
     await turns()
-    assert first.lease is not None
-    assert second.lease is None
+    assert first.seated()
+    assert not second.seated()
     await first.release()
     await turns()
-    assert second.lease is not None
-    assert third.lease is None
+    assert second.seated()
+    assert not third.seated()
     await second.release()
     await third.release()
     assert (seats.taken, seats.waiting, seats.cold) == (0, 0, 0)
@@ -76,12 +79,12 @@ async def test_a_cold_prompt_waits_although_a_seat_is_free_until_one_is_warm() -
     seats = queue(seats=4, cold_prompts=1)
     first, second = Holder(seats), Holder(seats)
     await turns()
-    assert second.lease is None
+    assert not second.seated()
     assert first.lease is not None
     first.lease.warm()
     first.lease.warm()
     await turns()
-    assert second.lease is not None
+    assert second.seated()
     await first.release()
     await second.release()
     assert seats.cold == 0
@@ -92,11 +95,11 @@ async def test_memory_is_reserved_and_one_alone_may_always_go() -> None:
     seats = queue(seats=4, cold_prompts=4, pool_tokens=100)
     large, small = Holder(seats, 90), Holder(seats, 20)
     await turns()
-    assert large.lease is not None
-    assert small.lease is None
+    assert large.seated()
+    assert not small.seated()
     await large.release()
     await turns()
-    assert small.lease is not None
+    assert small.seated()
     await small.release()
 
 
@@ -123,7 +126,7 @@ async def test_a_seat_granted_to_one_who_just_gave_up_is_given_on() -> None:
     await asyncio.sleep(0)  # held gives back; leaver is granted, and has not run yet
     leaver.task.cancel()
     await turns()
-    assert stayer.lease is not None
+    assert stayer.seated()
     await stayer.release()
     assert (seats.taken, seats.waiting) == (0, 0)
 
@@ -134,10 +137,10 @@ async def test_a_closed_queue_grants_nothing_and_keeps_those_who_wait() -> None:
     seats.close()
     waiting = Holder(seats)
     await turns()
-    assert waiting.lease is None
+    assert not waiting.seated()
     seats.open()
     await turns()
-    assert waiting.lease is not None
+    assert waiting.seated()
     await waiting.release()
 
 

@@ -34,10 +34,11 @@ def texts() -> st.SearchStrategy[Any]:
 @st.composite
 def conversations(draw: st.DrawFn) -> dict[str, Any]:
     """A conversation of any documented shape that is served: tools, calls, results, system messages, prefill."""
-    tools = draw(st.lists(names, max_size=3, unique=True))
+    tools: list[str] = draw(st.lists(names, max_size=3, unique=True))
     messages: list[dict[str, Any]] = [{"role": "user", "content": draw(texts())}]
     for turn in range(draw(st.integers(0, 3))):
-        if tools and draw(st.booleans()):
+        called: bool = draw(st.booleans())
+        if tools and called:
             calls = draw(st.lists(st.tuples(st.sampled_from(tools), objects), min_size=1, max_size=2))
             used = [
                 {"type": "tool_use", "id": f"t{turn}-{i}", "name": name, "input": given}
@@ -88,8 +89,8 @@ def ask(server: Running, path: str, request: dict[str, Any]) -> httpx2.Response:
 def streamed(server: Running, request: dict[str, Any]) -> dict[str, Any]:
     """The message that the events of a stream amount to."""
     with server.client().messages.stream(**request) as stream:
-        message = stream.get_final_message().to_dict()
-    message["content"] = [{"type": "text", "text": block["text"], "citations": None} for block in message["content"]]  # type: ignore[union-attr,index]
+        message: dict[str, Any] = stream.get_final_message().to_dict()
+    message["content"] = [{"type": "text", "text": block["text"], "citations": None} for block in message["content"]]
     return message
 
 
@@ -112,7 +113,7 @@ def test_a_stream_amounts_to_the_plain_answer(
     stream = streamed(server, request)
     same = ("content", "stop_reason", "stop_sequence", "role", "model", "type")
     assert {name: stream.get(name) for name in same} == {name: plain[name] for name in same}
-    assert stream["usage"]["output_tokens"] == plain["usage"]["output_tokens"]  # type: ignore[index]
+    assert stream["usage"]["output_tokens"] == plain["usage"]["output_tokens"]
 
 
 @SETTINGS

@@ -7,11 +7,11 @@ from typing import Any
 import anthropic
 import pytest
 
-from running import Running
+from running import Running, text_of
 
 pytestmark = pytest.mark.real
 
-PARIS = [{"role": "user", "content": "What is the capital of France?"}]
+PARIS: Any = [{"role": "user", "content": "What is the capital of France?"}]
 #: Without one the template puts its own there, with which this model wanders.
 SYSTEM = "Answer the question."
 
@@ -21,7 +21,7 @@ def test_the_smallest_model_answers_streams_and_counts(smol: Running) -> None:
     plain = client.messages.create(
         model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, extra_body={"temperature": 0}
     )
-    assert "Paris" in plain.content[0].text
+    assert "Paris" in text_of(plain)
     assert plain.stop_reason == "end_turn"
     with client.messages.stream(
         model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, extra_body={"temperature": 0}
@@ -29,7 +29,7 @@ def test_the_smallest_model_answers_streams_and_counts(smol: Running) -> None:
         deltas = list(stream.text_stream)
         final = stream.get_final_message()
     assert len(deltas) > 3
-    assert "".join(deltas) == plain.content[0].text
+    assert "".join(deltas) == text_of(plain)
     assert final.usage.output_tokens == plain.usage.output_tokens == len(deltas) + 1
     counted = client.messages.count_tokens(model="claude-haiku-5-5", messages=PARIS, system=SYSTEM)
     assert counted.input_tokens == plain.usage.input_tokens
@@ -53,16 +53,16 @@ def test_a_stop_sequence_cuts_a_real_answer(smol: Running) -> None:
         extra_body={"temperature": 0},
     )  # fmt: skip
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "France")
-    assert message.content[0].text == "The capital of "  # type: ignore[union-attr]
+    assert text_of(message) == "The capital of "
 
 
 def test_prefill_is_continued(smol: Running) -> None:
     message = smol.client().messages.create(
         model="claude-haiku-5-5", max_tokens=10,
-        messages=[*PARIS, {"role": "assistant", "content": "The capital of France is"}],  # type: ignore[list-item]
+        messages=[*PARIS, {"role": "assistant", "content": "The capital of France is"}],
         extra_body={"temperature": 0},
     )  # fmt: skip
-    assert message.content[0].text.startswith(" Paris")  # type: ignore[union-attr]
+    assert text_of(message).startswith(" Paris")
 
 
 @pytest.mark.anyio
@@ -75,7 +75,7 @@ async def test_several_at_once_and_one_that_leaves(smol: Running) -> None:
             message = await client.messages.create(
                 model="claude-haiku-5-5", max_tokens=8, messages=[{"role": "user", "content": f"Say {number}"}]
             )
-            return message.content[0].text  # type: ignore[union-attr]
+            return text_of(message)
 
         leaving = asyncio.create_task(one(99))
         answers = asyncio.gather(*(one(n) for n in range(6)))
@@ -104,7 +104,7 @@ def test_the_default_model_answers_and_a_tools_past_is_counted_as_billed(qwen: R
     fact = client.messages.create(
         model="claude-sonnet-5-5", max_tokens=20, messages=PARIS, extra_body={"temperature": 0}
     )
-    assert "Paris" in fact.content[0].text  # type: ignore[union-attr]
+    assert "Paris" in text_of(fact)
     assert fact.stop_reason == "end_turn"
     message = client.messages.create(
         model="claude-sonnet-5-5", max_tokens=5, system="Be brief.", tools=TOOLS, messages=PAST

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anthropic
 import pytest
 from anthropic import Anthropic
 
 from conftest import StartScripted
+from running import text_of
 
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: Any = [{"role": "user", "content": "Hello"}]
 
 
 def test_create_answers_in_the_sdks_own_types(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: Hello, text: 'Good day to you.'}]")
     message = server.client().messages.create(model="claude-sonnet-5-5", max_tokens=20, messages=HELLO)
     assert message.content[0].type == "text"
-    assert message.content[0].text == "Good day to you."
+    assert text_of(message) == "Good day to you."
     assert (message.role, message.type, message.model) == ("assistant", "message", "claude-sonnet-5-5")
     assert (message.stop_reason, message.stop_sequence) == ("end_turn", None)
     assert message.id.startswith("msg_")
@@ -69,9 +72,9 @@ def test_models_list_and_retrieve(scripted: StartScripted) -> None:
         client.models.retrieve("gpt-4")
 
 
-def _asks(client: Anthropic, **change: object) -> None:
-    request: dict[str, object] = {"model": "claude-opus-5-5", "max_tokens": 5, "messages": HELLO}
-    client.messages.create(**(request | change))  # type: ignore[call-overload]
+def _asks(client: Anthropic, **change: Any) -> None:
+    request: dict[str, Any] = {"model": "claude-opus-5-5", "max_tokens": 5, "messages": HELLO}
+    client.messages.create(**(request | change))
 
 
 def test_every_refusal_is_the_sdks_own_error(scripted: StartScripted) -> None:
@@ -147,7 +150,7 @@ def test_stop_sequences_end_the_answer_and_are_named(scripted: StartScripted) ->
     message = server.client().messages.create(
         model="claude-opus-5-5", max_tokens=20, messages=HELLO, stop_sequences=["nowhere", "STOP"]
     )
-    assert message.content[0].text == "one "  # type: ignore[union-attr]
+    assert text_of(message) == "one "
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "STOP")
     assert message.usage.output_tokens == 3  # up to and including the token that completed it
 
@@ -160,8 +163,8 @@ def test_an_empty_answer_has_no_block(scripted: StartScripted) -> None:
 
 def test_the_window_ends_an_answer_with_its_own_reason(scripted: StartScripted) -> None:
     client = scripted().client()
-    asked = {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": "x" * 199_960}]}
-    used = client.messages.count_tokens(**asked).input_tokens  # type: ignore[arg-type]
-    message = client.messages.create(**asked, max_tokens=1000)  # type: ignore[call-overload]
+    asked: dict[str, Any] = {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": "x" * 199_960}]}
+    used = client.messages.count_tokens(**asked).input_tokens
+    message = client.messages.create(**asked, max_tokens=1000)
     assert message.stop_reason == "model_context_window_exceeded"
     assert message.usage.output_tokens == 200_000 - used

@@ -25,7 +25,9 @@ def test_what_is_framed_is_read(payloads: list[bytes]) -> None:
 
 
 @given(payloads=_payloads, data=st.data())
-def test_a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it(payloads: list[bytes], data: st.DataObject) -> None:
+def test_a_cut_at_any_byte_leaves_exactly_the_whole_records_before_it(
+    payloads: list[bytes], data: st.DataObject
+) -> None:
     whole = b"".join(map(framed, payloads))
     cut = data.draw(st.integers(0, len(whole)))
     before = 0

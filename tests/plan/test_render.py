@@ -19,7 +19,8 @@ from antiphon.dialect.template import ChatTemplate, Message
 from antiphon.engine.contract import TokenSpan
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, builtin_vocabulary, read_vocabulary
-from antiphon.plan.render import Proof, Rendered, Renderer, prove
+from antiphon.plan.proof import Proof, prove
+from antiphon.plan.render import Rendered, Renderer
 from antiphon.wire.parse import parse_messages
 from antiphon.wire.request import Conversation
 from llama_reference import Reference, serving

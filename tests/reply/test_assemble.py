@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +31,7 @@ def assembled(
 def steps_of(data: bytes, cuts: list[int]) -> list[Step]:
     """The bytes cut into tokens of any size, ended by an end token."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    parts = [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    parts = [data[a:b] for a, b in pairwise(places)]
     return [*(Step((EngineEvent(part, 1),)) for part in parts), Step((EngineEvent(b"", 1),), Finish("stop"))]
 
 

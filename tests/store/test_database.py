@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from antiphon.store import changes, database as module
+from antiphon.store import changes
+from antiphon.store import database as module
 from antiphon.store.database import Database, StoreUnavailable, open_database
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +59,28 @@ async def test_what_is_cancelled_is_rolled_back_and_frees_the_lock(database: Dat
     async with asyncio.timeout(5), database.transaction() as connection:
         await changes.bump(connection, "keys")
     assert await _version(database) == 1
+
+
+async def test_a_cancelled_statement_frees_the_lock_at_once(database: Database) -> None:
+    async def write() -> None:
+        async with database.transaction() as connection:
+            rows = [{"subject": f"{number}", "counter": 0} for number in range(5_000)]
+            await connection.execute(tables.changes.insert(), rows)
+            raise AssertionError("cancelled before this")
+
+    gc.disable()  # it would close what was left open, sooner or later
+    try:
+        for turn in range(10):
+            task = asyncio.create_task(write())
+            await asyncio.sleep(0.002 + turn / 1000)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            async with asyncio.timeout(5), database.transaction() as connection:
+                await changes.bump(connection, "keys")
+    finally:
+        gc.enable()
+    assert await _version(database) == 10
 
 
 async def test_writers_take_turns_and_lose_nothing(database: Database) -> None:

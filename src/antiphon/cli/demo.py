@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import shutil
 import signal
 import socket
@@ -36,10 +37,10 @@ from antiphon.routing import catalogue
 from antiphon.serving import models_folder
 from antiphon.store import keys
 
-_SYSTEM = "You are a concise programming tutor."
-_QUESTION = "Write a Python function that tells whether a word is a palindrome. Then explain it in one sentence."
+_SYSTEM = "You are a programming tutor. Answer with a few lines of code, then one sentence."
+_QUESTION = "Write a Python function that tells whether a word is a palindrome."
 _MODEL = "claude-sonnet-5-5"
-_MAX_TOKENS = 160
+_MAX_TOKENS = 200
 _READY_SECONDS = 180
 
 
@@ -61,7 +62,7 @@ def demo(
                 _ask(base_url, key.key, question, out)
         finally:
             asyncio.run(_revoke(settings, key))
-    _how_to_go_on(settings, out)
+    _how_to_go_on(settings, config, out)
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -151,7 +152,10 @@ def _ask(base_url: str, key: str, question: str, out: Console) -> None:
         client.models.list(limit=1)  # connects, so that the first token's time is the server's alone
         began = clock.monotonic()
         with client.messages.stream(
-            model=_MODEL, max_tokens=_MAX_TOKENS, system=_SYSTEM, messages=[{"role": "user", "content": question}]
+            model=_MODEL,
+            max_tokens=_MAX_TOKENS,
+            system=_SYSTEM,
+            messages=[{"role": "user", "content": question}],
         ) as stream:
             for text in stream.text_stream:
                 first = clock.monotonic() if first is None else first
@@ -172,23 +176,29 @@ def _ask(base_url: str, key: str, question: str, out: Console) -> None:
     out.print(table)
 
 
-def _how_to_go_on(settings: Settings, out: Console) -> None:
-    antiphon = shutil.which("antiphon") or f"{Path(sys.executable).parent}/antiphon"
-    home = f"--home {settings.home_path}"
+def _how_to_go_on(settings: Settings, config: Path | None, out: Console) -> None:
+    beside = Path(sys.executable).with_name("antiphon")
+    found = shutil.which("antiphon")
+    antiphon = "antiphon" if found and Path(found).samefile(beside) else shlex.quote(str(beside))
+    where = f"--home {shlex.quote(str(settings.home_path.absolute()))}"
+    where += f" --config {shlex.quote(str(config.absolute()))}" if config else ""
+    out.print("\n[bold]To go on[/]")
     out.print(
-        f"""
-[bold]To go on[/]
-  {antiphon} serve {home}                  # start the server
-  export ANTHROPIC_BASE_URL=http://127.0.0.1:{settings.port}
-  export ANTHROPIC_API_KEY=$({antiphon} keys create --quiet {home})
+        f"""\
+  Start the server:
+    {antiphon} serve {where}
 
-  Python SDK    anthropic.Anthropic().messages.create(model="{_MODEL}", ...)
-  Claude Code   ANTHROPIC_AUTH_TOKEN=$ANTHROPIC_API_KEY claude
-  curl          curl $ANTHROPIC_BASE_URL/v1/messages -H "x-api-key: $ANTHROPIC_API_KEY" \\
+  In another terminal, make a key and point any client at the server:
+    export ANTHROPIC_BASE_URL=http://127.0.0.1:{settings.port}
+    export ANTHROPIC_API_KEY=$({antiphon} keys create --quiet {where})
+
+  Python SDK:   anthropic.Anthropic().messages.create(model="{_MODEL}", ...)
+  Claude Code:  ANTHROPIC_AUTH_TOKEN=$ANTHROPIC_API_KEY claude
+  curl:         curl $ANTHROPIC_BASE_URL/v1/messages -H "x-api-key: $ANTHROPIC_API_KEY" \\
                   -H "content-type: application/json" \\
                   -d '{{"model":"{_MODEL}","max_tokens":100,"messages":[{{"role":"user","content":"Hello"}}]}}'""",
         soft_wrap=True,
-        highlight=False,
+        markup=False,
     )
 
 

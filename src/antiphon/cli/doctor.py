@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
 import os
+import shlex
 import shutil
-import socket
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import msgspec
 import typer
+from rich.text import Text
 
 import antiphon
-from antiphon.cli.keys import any_key
 from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
+from antiphon.cli.serve import at, listen
+from antiphon.core.clock import SystemClock
 from antiphon.core.errors import AntiphonError
+from antiphon.core.records import DEFAULT_ORGANIZATION
 from antiphon.core.settings import Settings
 from antiphon.engine import weights
+from antiphon.engine.scripted import read_script
+from antiphon.http.health import Welcome
 from antiphon.routing import catalogue
 from antiphon.serving import models_folder
+from antiphon.store import keys
+from antiphon.store.database import open_database
 
+#: Weights in memory, with caches and the server itself.
 _MEMORY_OVERHEAD = 1.6
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -41,22 +55,21 @@ def doctor(home: HomeOption = None, config: ConfigOption = None) -> None:
     out.print(f"antiphon {antiphon.__version__}, data folder {settings.home_path}\n", soft_wrap=True)
     findings = list(examine(settings))
     for finding in findings:
-        mark = "[green]ok[/]  " if finding.well else "[red]no[/]  "
-        out.print(f"{mark}{finding.what}: {finding.found}", soft_wrap=True, highlight=False)
+        mark = Text("ok  ", style="green") if finding.well else Text("no  ", style="red")
+        out.print(mark.append(f"{finding.what}: {finding.found}", style="default"), soft_wrap=True)
         if not finding.well and finding.mend:
-            out.print(f"    to mend it: {finding.mend}", soft_wrap=True, highlight=False, markup=False)
+            out.print(f"    to mend it: {finding.mend}", soft_wrap=True, markup=False)
     if not all(finding.well for finding in findings):
         raise typer.Exit(1)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Everything a server needs, looked at one by one."""
+    """Everything a server needs, looked at one by one. Changes nothing."""
     yield _folder(settings)
-    yield _engine_library()
     yield from _models(settings)
-    yield _memory(settings)
     yield _keys(settings)
     yield _port(settings)
+    yield from _extras(settings)
 
 
 def _folder(settings: Settings) -> Finding:
@@ -82,49 +95,105 @@ def _engine_library() -> Finding:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     try:
-        entries = catalogue.from_settings(settings).served(settings.models)
+        known = catalogue.from_settings(settings)
+        script = read_script(Path(settings.scripted).expanduser()) if settings.scripted else None
+        if script is None:
+            entries = known.served(settings.models)
+        else:
+            entries = (known.get(script.model),) if script.model else ()
+            yield Finding("script", True, f"{settings.scripted}, {len(script.rules)} rules; no model answers")
     except AntiphonError as error:
-        yield Finding("models", False, error.message, "correct the setting `models` or the catalogue")
+        mend = "correct the setting `models`, `catalogue` or `scripted`"
+        yield Finding("models", False, error.message, mend)
         return
+    if script is None:
+        yield _engine_library()
     for entry in entries:
         path = weights.installed(entry.weights, models_folder(settings))
         found = f"{entry.weights.size / 1e6:,.0f} MB, {'verified' if path else 'not on this machine'}"
-        yield Finding(f"weights of {entry.name}", path is not None, found, f"antiphon models pull {entry.name}")
+        yield Finding(
+            f"weights of {entry.name}", path is not None, found, f"antiphon models pull {entry.name}{_home(settings)}"
+        )
+    if script is None:
+        yield _memory(sum(entry.weights.size for entry in entries))
 
 
-def _memory(settings: Settings) -> Finding:
+def _home(settings: Settings) -> str:
+    return f" --home {shlex.quote(settings.home)}" if settings.home != Settings().home else ""
+
+
+def _memory(weights_bytes: int) -> Finding:
+    needed = weights_bytes * _MEMORY_OVERHEAD / 1e9
     try:
-        entries = catalogue.from_settings(settings).served(settings.models)
-        needed = sum(entry.weights.size for entry in entries) * _MEMORY_OVERHEAD / 1e9
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (AntiphonError, ValueError, OSError):
-        return Finding("memory", True, "cannot be told here")
+    except (ValueError, OSError):
+        return Finding("memory", True, f"about {needed:.1f} GB needed by the models; what there is cannot be told here")
+    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" where there is none
+        total = min(total, int(_CGROUP_LIMIT.read_text()) / 1e9)
     return Finding(
         "memory",
         total > needed,
-        f"{total:.0f} GB in all, about {needed:.1f} GB needed by the models",
+        f"{total:.1f} GB in all, about {needed:.1f} GB needed by the models",
         "serve fewer or smaller models (setting `models`)",
     )
 
 
 def _keys(settings: Settings) -> Finding:
-    if not Path(settings.home_path / "antiphon.db").exists() and not settings.database:
-        return Finding("API keys", True, "none yet; the first start on loopback makes one")
+    nothing = "none to use; a start on loopback makes one, and so does `antiphon keys create`"
+    if not settings.database and not (settings.home_path / "antiphon.db").exists():
+        return Finding("API keys", True, nothing)
     try:
-        there = asyncio.run(any_key(settings))
+        usable = asyncio.run(_usable_keys(settings))
     except AntiphonError as error:
-        reason = getattr(error, "reason", error.message)
-        return Finding("database", False, str(reason), "see that the database answers; the setting is `database`")
-    found = "there is one to use" if there else "none"
-    return Finding("API keys", True, found + ("" if there else "; make one with `antiphon keys create`"))
+        reason = str(getattr(error, "reason", error.message))
+        if "no such table" in reason or "does not exist" in reason:
+            return Finding("API keys", True, nothing)
+        return Finding("database", False, reason, "see that the database answers; the setting is `database`")
+    return Finding("API keys", True, f"{usable} to use" if usable else nothing)
+
+
+async def _usable_keys(settings: Settings) -> int:
+    database = open_database(settings.database_url)
+    try:
+        async with database.reading() as connection:
+            found = await keys.of_organization(DEFAULT_ORGANIZATION, connection)
+    finally:
+        await database.close()
+    now_ms = SystemClock().now_ms()
+    return sum(key.status_at(now_ms) == "active" for key in found)
 
 
 def _port(settings: Settings) -> Finding:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            text = f"{settings.host}:{settings.port} cannot be taken ({error.strerror})"
-            return Finding("port", False, text, "if that is not Antiphon itself, choose another with --port")
-    return Finding("port", True, f"{settings.host}:{settings.port} is free")
+    address = at(settings.host, settings.port)
+    try:
+        listen(settings).close()
+    except AntiphonError as error:
+        state = _running(settings)
+        if state is not None:
+            return Finding("port", True, f"{address} is Antiphon's own: a server runs there, {state}")
+        return Finding("port", False, error.message, "end what listens there, or choose another with --port")
+    return Finding("port", True, f"{address} is free")
+
+
+def _running(settings: Settings) -> str | None:
+    """What an Antiphon that listens on the address says of itself; None when nobody, or another program, does."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - a question, no listener
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{at(host, settings.port)}/", timeout=2) as reply:
+            welcome = msgspec.json.decode(reply.read(10_000), type=Welcome)
+        with opener.open(f"http://{at(host, settings.port)}/health/ready", timeout=2):
+            return f"version {welcome.version}, ready" if welcome.name == "antiphon" else None
+    except urllib.error.HTTPError:
+        return "not ready"
+    except (OSError, HTTPException, msgspec.MsgspecError):
+        return None
+
+
+def _extras(settings: Settings) -> Iterator[Finding]:
+    """Packages that only some uses need: a use that was not asked for is no fault."""
+    if settings.traces == "otlp":
+        there = importlib.util.find_spec("opentelemetry.exporter") is not None
+        yield Finding("traces", there, "otlp", "pip install 'antiphon[otlp]'")
+    if importlib.util.find_spec("anthropic") is None:
+        yield Finding("demo", True, "not installed; for `antiphon demo`: pip install 'antiphon[demo]'")

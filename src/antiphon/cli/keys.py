@@ -21,6 +21,8 @@ from antiphon.gate.keys import NewKey, create_key
 from antiphon.store import keys, workspaces
 from antiphon.store.database import Database, open_database, private_folder
 
+_TABLE_WIDTH = 160
+
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 
 
@@ -55,8 +57,7 @@ def list_keys(home: HomeOption = None, config: ConfigOption = None) -> None:
         rows, names = asyncio.run(_list(settings_from(home, config)))
     table = Table(box=None, pad_edge=False)
     for column in ("id", "name", "workspace", "status", "made", "last used", "ends in"):
-        # On a narrow terminal an id must still be there to copy; the others may take several lines.
-        table.add_column(column, no_wrap=column == "id", overflow="fold")
+        table.add_column(column, no_wrap=True)
     now_ms = SystemClock().now_ms()
     for key in rows:
         table.add_row(
@@ -64,11 +65,12 @@ def list_keys(home: HomeOption = None, config: ConfigOption = None) -> None:
             escape(key.name) + (" (admin)" if key.admin else ""),
             escape(names.get(key.scope.workspace, key.scope.workspace)),
             key.status_at(now_ms),
-            rfc3339(key.created_ms),
-            rfc3339(key.last_used_ms) if key.last_used_ms else "never",
+            rfc3339(key.created_ms)[:10],
+            rfc3339(key.last_used_ms)[:10] if key.last_used_ms else "never",
             key.hint,
         )
-    console().print(table)
+    # An id must be there whole, to be copied: a terminal too narrow for the table breaks its lines itself.
+    console(least=_TABLE_WIDTH).print(table)
 
 
 @app.command("revoke")

@@ -29,10 +29,11 @@ def settings_from(home: Path | None, config: Path | None, **overrides: object) -
     return settings.load({"home": str(home) if home else None, **overrides}, config=config)
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Where a command writes; wide enough for its tables when nobody looks."""
+def console(*, stderr: bool = False, least: int = 0) -> Console:
+    """Where a command writes; wide enough for its tables when nobody looks, and never under `least` columns."""
     out = Console(stderr=stderr, highlight=False, emoji=False)
-    return out if out.is_terminal else Console(stderr=stderr, highlight=False, emoji=False, width=_PIPE_WIDTH)
+    out.width = max(out.width, least) if out.is_terminal else max(_PIPE_WIDTH, least)
+    return out
 
 
 @contextmanager

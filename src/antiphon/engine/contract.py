@@ -1,7 +1,8 @@
 """The engine contract: a seat, tokens in, tokens out (architecture, section 2).
 
-A turn takes one seat and keeps it. On the seat it generates one or several *phases*; the prompt of a phase is the seat's
-prompt, all that earlier phases made, and the phase's own `appended` tokens. An engine's own error text never leaves it.
+A turn takes one seat and keeps it. On the seat it generates one or several *phases*; the prompt of a phase is the
+seat's prompt, all that earlier phases made, and the phase's own `appended` tokens. An engine's own error text never
+leaves it.
 """
 
 from __future__ import annotations

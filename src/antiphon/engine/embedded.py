@@ -1,7 +1,7 @@
 """An engine in a child process: the API's side of it.
 
-Decides which seat a prompt goes to, what of the seat's cache it may use, and brings the child's reports back to the turns
-they belong to. The library's own choices in both are switched off: it would share a prefix across workspaces.
+Decides which seat a prompt goes to, what of the seat's cache it may use, and brings the child's reports back to the
+turns they belong to. The library's own choices in both are switched off: it would share a prefix across workspaces.
 """
 
 from __future__ import annotations
@@ -95,11 +95,8 @@ class EmbeddedEngine:
         self.supervisor = Supervisor(
             settings.module,
             Load(settings.model_path, settings.pool_tokens, settings.seats, settings.threads),
-            clock=clock,
-            busy=lambda: bool(self._inboxes),
-            on_report=self._deliver,
-            on_ready=self._ready,
-            on_lost=self._lost,
+            self,
+            clock,
             stall_seconds=settings.stall_seconds,
             start_seconds=settings.start_seconds,
         )
@@ -130,7 +127,7 @@ class EmbeddedEngine:
 
     async def stop(self) -> None:
         await self.supervisor.stop()
-        self._lost("the server is stopping")
+        self.lost("the server is stopping")
 
     @asynccontextmanager
     async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[EmbeddedSeat]:
@@ -215,7 +212,11 @@ class EmbeddedEngine:
     def _close(self, request: int) -> None:
         self._inboxes.pop(request, None)
 
-    def _deliver(self, report: Report) -> None:
+    def busy(self) -> bool:
+        """See `supervisor.Served`; so are the next three."""
+        return bool(self._inboxes)
+
+    def reported(self, report: Report) -> None:
         inbox = self._inboxes.get(getattr(report, "request", 0))
         if inbox is None:
             return  # cancelled meanwhile
@@ -225,16 +226,16 @@ class EmbeddedEngine:
             report = Failed(0, "nobody took what the engine made")
         inbox.put_nowait(report)
 
-    def _ready(self) -> None:
+    def ready(self) -> None:
         for cached in self._cached:
             cached.scope = None
             cached.ids = []
         self._seats.open()
 
-    def _lost(self, reason: str) -> None:
+    def lost(self, reason: str) -> None:
         self._seats.close()
         for request in list(self._inboxes):
-            self._deliver(Failed(request, reason))
+            self.reported(Failed(request, reason))
 
 
 class EmbeddedSeat:

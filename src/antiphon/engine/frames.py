@@ -1,7 +1,7 @@
 """What an engine child and the API process say to each other, over a private Unix socket.
 
-A frame is four bytes of length (big endian) and a msgpack map with a closed set of types: data cannot choose code, and a
-frame over the bound ends the connection (faults C14).
+A frame is four bytes of length (big endian) and a msgpack map with a closed set of types: data cannot choose code,
+and a frame over the bound ends the connection (faults C14).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The scripted engine: deterministic answers for tests, benches and clients' CI. No model, no chance, no clock but delays.
+"""The scripted engine: deterministic answers for tests, benches and clients' CI. No model, no chance, no clock but
+delays.
 
 A YAML file holds rules, tried in order:
 

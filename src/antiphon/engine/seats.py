@@ -1,8 +1,9 @@
 """The queue before an engine: seats, places for cold prompts, and the memory both use.
 
 A seat is one answer in the making. A *cold* prompt is one whose first token has not come: prompts are what an engine is
-slow at, so only a few are inside the library at once and the rest wait here, where they are bounded and in order. A turn
-that holds a seat never waits again: its further phases go straight in, before every cold prompt that is still outside.
+slow at, so only a few are inside the library at once and the rest wait here, where they are bounded and in order. A
+turn that holds a seat never waits again: its further phases go straight in, before every cold prompt that is still
+outside.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Keeps one engine child alive: starts it, watches it by its progress, kills it when it hangs, restarts it with back-off.
+"""Keeps one engine child alive: starts it, watches it by its progress, kills it when it hangs, restarts it with
+back-off.
 
-A crash of the library therefore never takes the server down; those who were being answered get an error, and `on_lost`
-is where they learn of it. What the child reports goes to `on_report` as it comes.
+A crash of the library therefore never takes the server down; those who were being answered hear of it through `Served`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -89,37 +89,43 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
+class Served(Protocol):
+    """Whom a supervisor keeps the child for, and who hears of it."""
+
+    def busy(self) -> bool:
+        """Whether the child has work whose progress is due."""
+        ...
+
+    def reported(self, report: Report) -> None:
+        """The child said something."""
+        ...
+
+    def ready(self) -> None:
+        """A fresh child can be given work."""
+        ...
+
+    def lost(self, reason: str) -> None:
+        """The child is gone, and all it was doing with it."""
+        ...
+
+
 class Supervisor:
     """One child, for as long as the server runs.
 
     Args:
         module: the child's program.
         load: what it is told first.
-        busy: whether it has work whose progress is due.
         stall_seconds: busy and silent for this long means hung.
         start_seconds: how long loading may take.
     """
 
     def __init__(
-        self,
-        module: str,
-        load: Load,
-        *,
-        clock: Clock,
-        busy: Callable[[], bool],
-        on_report: Callable[[Report], None],
-        on_ready: Callable[[], None],
-        on_lost: Callable[[str], None],
-        stall_seconds: float,
-        start_seconds: float,
+        self, module: str, load: Load, served: Served, clock: Clock, *, stall_seconds: float, start_seconds: float
     ) -> None:
         self._module = module
         self._load = load
+        self._served = served
         self._clock = clock
-        self._busy = busy
-        self._on_report = on_report
-        self._on_ready = on_ready
-        self._on_lost = on_lost
         self._stall_seconds = stall_seconds
         self._start_seconds = start_seconds
         self._child: Child | None = None
@@ -184,7 +190,7 @@ class Supervisor:
                 self.ready = False
                 self.reason = reason
                 self._child = None
-                self._on_lost(reason)
+                self._served.lost(reason)
                 if child is not None:
                     await asyncio.shield(child.end())
             self.failures += 1
@@ -221,7 +227,7 @@ class Supervisor:
         self._heard = self._clock.monotonic()
         _log.info("engine.ready", epoch=self.epoch, pid=child.process.pid)
         self._settled.set()
-        self._on_ready()
+        self._served.ready()
 
     async def _listen(self, child: Child) -> str:
         while True:
@@ -235,7 +241,7 @@ class Supervisor:
             if isinstance(report, Pong):
                 self.failures = 0
                 continue
-            self._on_report(report)
+            self._served.reported(report)
 
     async def _watch(self) -> str:
         """By progress while there is work, because a port that answers proves nothing; by ping while there is none."""
@@ -244,12 +250,12 @@ class Supervisor:
             await asyncio.sleep(_WATCH_SECONDS)
             now = self._clock.monotonic()
             silent = now - self._heard
-            if self._busy():
+            if self._served.busy():
                 if silent > self._stall_seconds:
                     return f"no progress for {silent:.0f} s with work at hand"
             elif silent > self._stall_seconds + _PING_SECONDS:
                 return f"no answer to a ping for {silent:.0f} s"
             if now - asked > _PING_SECONDS and self._child is not None:
                 asked = now
-                if not self._busy():
+                if not self._served.busy():
                     self._child.writer.write(pack(Ping(0)))

@@ -7,10 +7,6 @@ is that child.
 
 from __future__ import annotations
 
-import os
-import resource
-import secrets
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from antiphon.core.errors import WeightsError
+from antiphon.engine import limited
 from antiphon.engine.gguf import Value, read_metadata
 
 T = TypeVar("T")
@@ -223,6 +220,18 @@ def _token_id(entries: dict[str, Value], key: str, count: int) -> int | None:
     return value
 
 
+def kept_vocabulary(cache: Path) -> Vocabulary:
+    """What `load_vocabulary` keeps in `cache`, without looking at the model file.
+
+    Raises:
+        WeightsError: it is not there or damaged.
+    """
+    try:
+        return msgspec.msgpack.decode(cache.read_bytes(), type=_Stored).vocabulary
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        raise WeightsError(f"{cache.name} is not there or damaged") from None
+
+
 def _cached(model_file: Path, cache: Path) -> Vocabulary | None:
     """What the cache holds, or None where it is absent, damaged or from another file: it is then made
     anew."""
@@ -236,50 +245,19 @@ def _cached(model_file: Path, cache: Path) -> Vocabulary | None:
 
 
 def _extract(model_file: Path, cache: Path) -> None:
-    command = [sys.executable, "-m", "antiphon.engine.vocabulary", str(model_file), str(cache)]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=CHILD_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise WeightsError(f"Reading {model_file.name} took longer than {CHILD_SECONDS:.0f} s") from None
-    except OSError as error:
-        raise WeightsError(f"The reader of model files cannot be started ({type(error).__name__})") from None
-    if done.returncode == _REFUSED:
-        raise WeightsError(done.stderr.decode(errors="replace").strip()[-500:])
-    if done.returncode != 0:
-        raise WeightsError(f"The reader of {model_file.name} ended with status {done.returncode}")
-
-
-#: Exit status of a child that refused the file and said why.
-_REFUSED = 3
+    limited.run(__name__, [str(model_file), str(cache)], what=model_file.name, seconds=CHILD_SECONDS)
 
 
 def _main(model_file: Path, out: Path) -> int:
-    """The child: read, then put the result in place in one step, so that no half-written cache is ever
-    seen."""
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    bound = CHILD_BYTES if hard == resource.RLIM_INFINITY else min(CHILD_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
-    fresh = out.with_name(f"{out.name}.{secrets.token_hex(8)}.part")
-    try:
+    """The child."""
+    limited.limit_memory(CHILD_BYTES)
+
+    def extracted() -> bytes:
         about = model_file.stat()
         stored = _Stored(_FORMAT, about.st_size, about.st_mtime_ns, read_vocabulary(model_file))
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(msgspec.msgpack.encode(stored))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(out)
-    except WeightsError as error:
-        sys.stderr.write(error.message)
-        return _REFUSED
-    except (OSError, MemoryError) as error:
-        sys.stderr.write(f"The vocabulary of {model_file.name} cannot be kept ({type(error).__name__})")
-        return _REFUSED
-    finally:
-        fresh.unlink(missing_ok=True)
-    return 0
+        return msgspec.msgpack.encode(stored)
+
+    return limited.ended(extracted, out)
 
 
 if __name__ == "__main__":

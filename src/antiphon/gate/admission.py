@@ -1,7 +1,7 @@
 """Admission: whether a turn may begin now. What is taken here is given back when the turn ends, however it ends.
 
-So far one rule: a bounded number of turns at once, and none while the server drains. Rate limits and budgets are further
-rules of the same ticket.
+So far one rule: a bounded number of turns at once, and none while the server drains. Rate limits and budgets are
+further rules of the same ticket.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The route table: every path and method there is, in one place.
 
-Paths are matched whole, without the query string (`/v1/messages?beta=true` is `/v1/messages`), and a doubled `/v1`, which
-clients make when their base URL already ends in it, is understood (contract platform-and-tools 13, trap 12).
+Paths are matched whole, without the query string (`/v1/messages?beta=true` is `/v1/messages`), and a doubled `/v1`,
+which clients make when their base URL already ends in it, is understood (contract platform-and-tools 13, trap 12).
 """
 
 from __future__ import annotations

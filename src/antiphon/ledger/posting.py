@@ -15,6 +15,7 @@ from sqlalchemy import exc
 
 from antiphon.core.errors import AntiphonError
 from antiphon.core.records import UsageRecord
+from antiphon.ledger.folder import Position
 from antiphon.ledger.journal import Journal
 from antiphon.store import usage
 from antiphon.store.database import Database, StoreUnavailable
@@ -95,7 +96,7 @@ class Posting:
 
         Raises:
             StoreUnavailable: the database does not answer; nothing is lost.
-            OSError: the journal's disk does not answer.
+            OSError: the journal's disk cannot be read, or cannot take a record that has to be set aside.
         """
         async with self._turn:
             if self._position >= self._journal.durable:
@@ -106,7 +107,7 @@ class Posting:
             moved = batch.end > self._position
             self._position = batch.end
             if moved:
-                await asyncio.to_thread(self._journal.folder.mark, batch.end)
+                await self._mark(batch.end)
             return moved
 
     def figures(self) -> PostingFigures:
@@ -120,6 +121,13 @@ class Posting:
             failures=self._failures,
             last_error=self._last_error,
         )
+
+    async def _mark(self, posted: Position) -> None:
+        try:
+            await asyncio.to_thread(self._journal.folder.mark, posted)
+        except OSError as error:
+            # The records are in the database: on a full disk the checkpoint may lag, the posting goes on.
+            self._note(error)
 
     async def _catch_up(self) -> None:
         while True:

@@ -1,7 +1,8 @@
 """The plan of one turn: the prompt with its exact length, the limits, and what to generate.
 
 A plan is a prompt and a pure function from how the last phase ended to the next phase or the end (architecture, section
-2, "Phases"). So far there is one phase, the answer; thinking, tool calls and structured answers become further ones here.
+2, "Phases"). So far there is one phase, the answer; thinking, tool calls and structured answers become further ones
+here.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ and the ids are the engine's own for the whole prompt (architecture, section 2, 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -24,9 +24,7 @@ from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary
 from antiphon.plan.layout import BlockEnd, Layout
 from antiphon.plan.skeleton import Form, Placeholders, Skeleton, align, reform
-from antiphon.wire.blocks import TextBlock, ToolResultBlock, ToolUseBlock
-from antiphon.wire.request import Conversation, InputMessage, Role, ThinkingAdaptive, ThinkingEnabled
-from antiphon.wire.tools import CustomTool
+from antiphon.wire.request import Conversation, Role, ThinkingAdaptive, ThinkingEnabled
 
 #: Skeletons kept, and the longest shape kept, in turns: a conversation of that length renders in a few
 #: milliseconds.
@@ -176,92 +174,3 @@ def _fold(turns: Sequence[Turn], first: int) -> list[Turn]:
 
 def _token_text(vocabulary: Vocabulary, token: int | None) -> str:
     return "" if token is None else vocabulary.tokens[token]
-
-
-class Proof(msgspec.Struct, frozen=True):
-    """What a model's chat template can do.
-
-    `system`: it takes a system turn at the start; `system_amid`: also later on. Where it does not, the text
-    goes into user turns. `faithful`: texts that are hard to follow (blanks at the ends, quotes, control text,
-    thinking marks) come out as they are, stripped or escaped. Where that is false, some are rendered without
-    what the template would do to them (`Rendered.aligned`).
-    """
-
-    system: bool
-    system_amid: bool
-    faithful: bool
-
-
-def prove(renderer: Renderer) -> Proof:
-    """Render a small corpus and see what comes of it. Takes some milliseconds; to be run at model load, by
-    the process that loads, before the first request.
-
-    Raises:
-        WeightsError: the template refuses plain conversations, changes their texts in a way that cannot be
-            followed, or lets a text write control tokens.
-    """
-    plain = [_prove_one(renderer, conversation) for conversation in _plain_corpus()]
-    if not all(rendered.aligned for rendered in plain):
-        raise WeightsError("The model's chat template changes texts in a way that cannot be followed")
-    control = renderer._control
-    expected = _controls(_prove_one(renderer, _tool_conversation("harmless")), control)
-    hard = [_prove_one(renderer, _tool_conversation(text)) for text in _hard_texts(control.values())]
-    if any(_controls(rendered, control) != expected for rendered in hard):
-        raise WeightsError("The model's chat template lets a text write control tokens")
-    _, _, system, amid = plain
-    return Proof(
-        system=not system.folded,
-        system_amid=not amid.folded,
-        faithful=all(rendered.aligned for rendered in hard),
-    )
-
-
-def _prove_one(renderer: Renderer, conversation: Conversation) -> Rendered:
-    try:
-        return renderer.render(conversation)
-    except InvalidRequest:
-        raise WeightsError("The model's chat template refuses plain conversations") from None
-
-
-def _controls(rendered: Rendered, control: Container[int]) -> int:
-    return sum(
-        token in control for span in rendered.prompt.segments if isinstance(span, TokenSpan) for token in span.ids
-    )
-
-
-def _plain_corpus() -> tuple[Conversation, Conversation, Conversation, Conversation]:
-    asked, answered = InputMessage("user", "How far is it?"), InputMessage("assistant", "Two miles.")
-    told = InputMessage("system", "Be brief.")
-    return (
-        Conversation(model="", messages=(asked,)),
-        Conversation(model="", messages=(asked, answered, asked, InputMessage("assistant", "About"))),
-        Conversation(model="", messages=(asked, answered, asked), system="Be kind."),
-        Conversation(model="", messages=(asked, answered, asked, told), system="Be kind."),
-    )
-
-
-def _tool_conversation(text: str) -> Conversation:
-    """Two calls at once and their results, with `text` wherever a client can put one."""
-    calls = tuple(ToolUseBlock(id=name, name=name, input={text: text}) for name in ("a", "b"))
-    results = tuple(ToolResultBlock(tool_use_id=name, content=text) for name in ("a", "b"))
-    return Conversation(
-        model="",
-        messages=(
-            InputMessage("user", text),
-            InputMessage("assistant", (TextBlock(text=text), *calls)),
-            InputMessage("user", results),
-            InputMessage("assistant", text),
-            InputMessage("user", text),
-        ),
-        system=text,
-        tools=(CustomTool(name="a", description=text, input_schema={"type": "object", "title": text}),),
-    )
-
-
-def _hard_texts(control: Iterable[str]) -> tuple[str, ...]:
-    return (
-        "  blanks at both ends \n\n",
-        '"quotes", \\ and\ttabs\r\n <b>&amp;</b> {{ braces }} {% raw %} é 日本 🙂',
-        "<think>a</think>\n\nb",
-        f"before {' '.join(control)} behind",
-    )

@@ -170,8 +170,8 @@ def _check_results(message: InputMessage, number: int, open_calls: dict[str, int
             continue
         if block.tool_use_id not in open_calls:
             raise InvalidRequest(
-                f"unexpected `tool_use_id` found in `tool_result` blocks: {block.tool_use_id}. Each `tool_result` block "
-                "must have a corresponding `tool_use` block in the previous message.",
+                f"unexpected `tool_use_id` found in `tool_result` blocks: {block.tool_use_id}. Each `tool_result` "
+                "block must have a corresponding `tool_use` block in the previous message.",
                 path=path,
             )
         if other_seen:

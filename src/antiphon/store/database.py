@@ -100,7 +100,7 @@ def open_database(url: str) -> Database:
             parsed,
             # No isolation level: the driver begins no transactions of its own, which would leave DDL outside
             # them.
-            connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS},
+            connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS, "factory": _SqliteConnection},
         )
     except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
         raise SettingsError(f"The setting `database` is not a URL that can be opened: {error}") from None
@@ -138,6 +138,22 @@ def _make_file(url: URL) -> None:
                 connection.execute("PRAGMA journal_mode = WAL")
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(f"The database {path} cannot be opened: {error}") from None
+
+
+class _SqliteConnection(sqlite3.Connection):
+    """A connection whose `close` ends its transaction.
+
+    SQLite's own leaves that, and the write lock, to the last cursor that is still referred to. A cancelled statement
+    leaves such a cursor behind until the garbage collector comes: meanwhile every writer would wait in vain.
+    """
+
+    def close(self) -> None:
+        try:
+            if self.in_transaction:
+                self.rollback()
+        except sqlite3.ProgrammingError:
+            return  # closed before
+        super().close()
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -280,8 +279,8 @@ async def main(path: str) -> None:
                 writer.close()
                 over.set()
 
+        os.umask(0o077)  # the socket is ours alone
         listener = await asyncio.start_unix_server(accept, path)
-        Path(path).chmod(0o600)
         async with listener:
             await over.wait()
     watch.cancel()
