@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import sqlite3
 import subprocess
@@ -69,8 +70,8 @@ async def gate(database: Database, clock: _Clock) -> Gate:
     return made
 
 
-async def _key(database: Database, scope: Scope = _SCOPE, **details: int) -> NewKey:
-    return await create_key(scope, database, _IDS, SystemClock(), name="test", **details)
+async def _key(database: Database, scope: Scope = _SCOPE, expires_ms: int | None = None) -> NewKey:
+    return await create_key(scope, database, _IDS, SystemClock(), name="test", expires_ms=expires_ms)
 
 
 async def _refused(gate: Gate, authorization: bytes | None, x_api_key: bytes | None, message: str = "nvalid") -> None:
@@ -301,12 +302,13 @@ async def test_many_wrong_keys_cost_neither_reads_nor_memory(gate: Gate, databas
     right = await _key(database)
     await gate.load()
     tail = f"-{secret(68)}AA".encode()
-    public_id = right.record.id.removeprefix("apikey_")
+    known, filler = f"sk-ant-api03-{right.record.id.removeprefix('apikey_')}-".encode(), secret(46)
+    tried = itertools.count()
 
     async def flood(count: int) -> None:
         for _ in range(count // 2):
-            unknown = b"sk-ant-api03-" + _IDS.make("apikey").removeprefix("apikey_").encode() + tail
-            for wrong in (unknown, f"sk-ant-api03-{public_id}-{secret(68)}AA".encode()):
+            number = f"{next(tried):022d}".replace("0", "z")
+            for wrong in (b"sk-ant-api03-01%s" % number.encode() + tail, known + f"{number}{filler}AA".encode()):
                 try:
                     await gate.identify(None, wrong)
                 except Unauthenticated:

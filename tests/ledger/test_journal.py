@@ -18,7 +18,6 @@ from records import ids, record
 
 from antiphon.core.errors import Internal, SettingsError
 from antiphon.core.records import UsageRecord
-from antiphon.ledger import folder as folder_module
 from antiphon.ledger.folder import Appender, JournalFolder, Position
 from antiphon.ledger.framing import HEADER, framed
 from antiphon.ledger.journal import Journal, JournalFailed
@@ -225,7 +224,7 @@ class _Faults:
         self.calls = 0
         self._failing = failing
         for name in ("pwrite", "fdatasync", "fsync", "ftruncate", "open"):
-            monkeypatch.setattr(folder_module.os, name, self._counting(name, getattr(os, name)))
+            monkeypatch.setattr(os, name, self._counting(name, getattr(os, name)))
 
     def _counting(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:

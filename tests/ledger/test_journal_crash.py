@@ -155,7 +155,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     ):
         pytest.skip("needs the right to mount a file system")
     yield path
-    subprocess.run(["umount", path], check=True)
+    subprocess.run(["umount", "--lazy", path], check=True)  # also where a test failed with files open
 
 
 async def test_a_full_disk_refuses_cleanly_and_heals(small_disk: Path, tmp_path: Path) -> None:

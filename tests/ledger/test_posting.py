@@ -227,6 +227,9 @@ async def test_a_database_without_its_tables_is_away_and_not_a_reason_to_set_rec
     posting = Posting(journal, into(database))
     assert not await posting.drain(5)
     assert posting.figures().rejected == 0
+    error = str(posting.figures().last_error)
+    assert "no such table" in error
+    assert "apikey_1" not in error
     async with database.transaction() as connection:
         await connection.execute(text("ALTER TABLE elsewhere RENAME TO usage_records"))
     assert await posting.drain(5)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from antiphon.store import changes
+from antiphon.store import changes, tables
 from antiphon.store import database as module
 from antiphon.store.database import Database, StoreUnavailable, open_database
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 _IDS = Ids(SystemClock())
 _count = st.integers(0, 2**62)
-_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 _records = st.builds(
     UsageRecord,
     request_id=st.just("made anew for each example"),
@@ -106,6 +106,14 @@ async def test_posting_again_changes_nothing(connection: AsyncConnection) -> Non
     assert await usage.get(_A, connection, "req_1") == first[0]
     assert (await connection.execute(select(func.count()).select_from(usage_attempts))).scalar_one() == 6
     assert await usage.post(connection, []) == 0
+
+
+async def test_a_nul_from_a_client_costs_no_record(connection: AsyncConnection) -> None:
+    odd = msgspec.structs.replace(_record("req_1"), user_id="a\0b")
+    assert await usage.post(connection, [odd]) == 1
+    found = await usage.get(_A, connection, "req_1")
+    assert found is not None
+    assert found.user_id == "a\N{REPLACEMENT CHARACTER}b"
 
 
 async def test_a_request_is_recorded_for_one_workspace_only(connection: AsyncConnection) -> None:

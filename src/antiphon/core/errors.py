@@ -12,8 +12,10 @@
     │   └── RequestTooLarge       413
     ├── ServiceError              the server's side (5xx), safe to retry
     │   ├── Overloaded            529, refused early rather than late
+    │   │   └── StoreUnavailable  529, the database is away (`store.database`)
     │   ├── EngineFailed          500, the model's process crashed, hung or refused
     │   └── Internal              500, a defect of ours
+    │       └── JournalFailed     500, the record is not on the disk (`ledger.journal`)
     ├── SettingsError             a start that must not go on; never reaches a client
     └── WeightsError              a model that cannot be fetched or does not check out
 

@@ -244,6 +244,9 @@ class Appender:
         return Position(self._segment, self._good)
 
     def close(self) -> None:
+        if self._torn:
+            with suppress(OSError):
+                self._mend()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

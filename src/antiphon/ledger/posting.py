@@ -46,8 +46,7 @@ class PostingFigures(msgspec.Struct, frozen=True):
 
 
 class Posting:
-    """Carries one (open) journal to the database. `run` beside the server, `drain` before the journal is
-    closed."""
+    """Carries one (open) journal to the database. `run` beside the server, `drain` before the journal is closed."""
 
     def __init__(self, journal: Journal, post: Post, *, linger_s: float = 0.2, most: int = 200) -> None:
         """`linger_s`: how long records gather before they are posted, seconds. `most`: records in one batch,
@@ -80,8 +79,7 @@ class Posting:
                 await asyncio.sleep(self._linger_s)
 
     async def drain(self, seconds: float) -> bool:
-        """Post what is left, for at most this long. True if nothing is left; what is waits for the next
-        start."""
+        """Post what is left, for at most this long. True if nothing is left; what is waits for the next start."""
         try:
             async with asyncio.timeout(seconds):
                 while await self.step():
@@ -167,10 +165,18 @@ def into(database: Database) -> Post:
         try:
             async with database.transaction() as connection:
                 return await usage.post(connection, records)
-        except (exc.DataError, exc.IntegrityError, OverflowError, UnicodeError) as error:
+        except (OverflowError, UnicodeError) as error:
             raise Unpostable(type(error).__name__) from error
-        except exc.SQLAlchemyError as error:
+        except exc.DBAPIError as error:
+            if _refuses_the_data(error):
+                raise Unpostable(type(error).__name__) from error
             # Anything else, a missing table for one, is the database's state and not the records' fault.
-            raise StoreUnavailable(str(error)) from error
+            raise StoreUnavailable(str(error.args[0])) from error
 
     return post
+
+
+def _refuses_the_data(error: exc.DBAPIError) -> bool:
+    """Whether the fault lies in what was to be written: SQL state class 22, where the driver tells it."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(error, exc.DataError | exc.IntegrityError) or state.startswith("22")

@@ -94,12 +94,12 @@ def open_database(url: str) -> Database:
     try:
         parsed = make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            return Database(create_async_engine(parsed, pool_pre_ping=True))
+            return Database(create_async_engine(parsed, pool_pre_ping=True, hide_parameters=True))
         _make_file(parsed)
         engine = create_async_engine(
             parsed,
-            # No isolation level: the driver begins no transactions of its own, which would leave DDL outside
-            # them.
+            hide_parameters=True,  # what customers sent does not belong into error messages
+            # No isolation level: the driver begins no transactions of its own, which would leave DDL outside them.
             connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS, "factory": _SqliteConnection},
         )
     except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
@@ -181,8 +181,7 @@ def _begin(connection: sqlalchemy.Connection) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Driver errors become ours once, here. A broken constraint passes: what it means is known to the
-    caller."""
+    """Driver errors become ours once, here. A broken constraint passes: what it means is known to the caller."""
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:

@@ -25,7 +25,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 async def post(connection: AsyncConnection, records: Sequence[UsageRecord]) -> int:
-    """Write the records that are not there yet, and say how many that were. Idempotent by request id.
+    """Write the records that are not there yet, and say how many those were when it looked. Idempotent by request id.
 
     Each record carries its own scope: a batch of the journal holds those of many workspaces.
     """
@@ -84,15 +84,20 @@ async def _load(connection: AsyncConnection, query: Any) -> tuple[UsageRecord, .
 
 
 def _row(record: UsageRecord) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in _PLAIN}
+    row = {name: _storable(getattr(record, name)) for name in _PLAIN}
     return row | {name: getattr(record.usage, name) for name in _TOKENS}
 
 
 def _attempt_rows(record: UsageRecord) -> Iterable[dict[str, Any]]:
     for ordinal, attempt in enumerate(record.attempts):
-        row = {name: getattr(attempt, name) for name in _PLAIN_ATTEMPT}
+        row = {name: _storable(getattr(attempt, name)) for name in _PLAIN_ATTEMPT}
         row |= {name: getattr(attempt.usage, name) for name in _TOKENS}
         yield row | {"workspace": record.workspace, "request_id": record.request_id, "ordinal": ordinal}
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL's text holds no NUL, and a client's `user_id` may: a record must not be lost for that."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
 
 
 def _record(row: Row[Any], attempts: Iterable[Attempt]) -> UsageRecord:
