@@ -39,6 +39,9 @@ _log = structlog.get_logger()
 _TURNS = 4096
 #: What the journal's last records get to reach the database when the server stops; the rest waits for the next start.
 _POSTING_SECONDS = 5.0
+#: What cancelled turns get to settle.
+_SETTLING_SECONDS = 5.0
+_LOOK_SECONDS = 0.01
 
 
 class App:
@@ -103,6 +106,7 @@ class App:
     async def stop(self) -> None:
         """End every part; the record of what was done last."""
         self.drain()
+        await self._last_turns()
         for model in self.parts.models.values():
             await model.engine.stop()
         for task in self._tasks:
@@ -115,6 +119,12 @@ class App:
         await self.journal.close()
         await self.database.close()
         self.parts.tracing.close()
+
+    async def _last_turns(self) -> None:
+        """Wait for turns that the HTTP server has cancelled but not waited for: their records are still to come."""
+        end = self.parts.clock.monotonic() + _SETTLING_SECONDS
+        while self.parts.admission.open_turns and self.parts.clock.monotonic() < end:  # noqa: ASYNC110 - bounded
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def drain(self) -> None:
         """Let no new turn in; readiness says so at once."""

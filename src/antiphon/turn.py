@@ -133,7 +133,13 @@ class Turn:
         except BaseException:
             self.close()
             raise
-        self._answer = Assembler(self._message_id, self._request.model, self._plan.input, self._plan.stop_sequences)
+        self._answer = Assembler(
+            self._message_id,
+            self._request.model,
+            self._plan.input,
+            self._plan.stop_sequences,
+            by_token=self._request.stream,
+        )
 
     def close(self) -> None:
         """Give the ticket back."""

@@ -144,9 +144,8 @@ def _ask(base_url: str, key: str, question: str, out: Console) -> None:
         raise SettingsError("The demo needs the official SDK: pip install 'antiphon[demo]'") from None
     out.print(Text("\n> ", style="bold cyan").append(f"{question}\n", style="not bold default"), soft_wrap=True)
     clock = SystemClock()
-    client = anthropic.Anthropic(
-        api_key=key, base_url=base_url, http_client=anthropic.DefaultHttpxClient(trust_env=False)
-    )
+    direct = anthropic.DefaultHttpxClient(mounts={"all://127.0.0.1": None})  # past any proxy of the environment
+    client = anthropic.Anthropic(api_key=key, base_url=base_url, http_client=direct)
     first: float | None = None
     try:
         client.models.list(limit=1)  # connects, so that the first token's time is the server's alone

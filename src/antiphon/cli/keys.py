@@ -13,7 +13,7 @@ from rich.table import Table
 
 from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.clock import SystemClock, rfc3339
-from antiphon.core.errors import NotFound
+from antiphon.core.errors import InvalidRequest, NotFound
 from antiphon.core.ids import Ids
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope
 from antiphon.core.settings import Settings
@@ -82,7 +82,7 @@ def revoke(
     """Make a key useless, for good."""
     with errors_told():
         asyncio.run(_revoke(settings_from(home, config), key_id))
-    console().print(f"Revoked {key_id}.")
+    console().print(f"Revoked {key_id}.", markup=False)
 
 
 async def _create(settings: Settings, workspace: str, name: str, admin: bool) -> NewKey:
@@ -100,6 +100,8 @@ async def _workspace(database: Database, ids: Ids, clock: SystemClock, wanted: s
                 return Scope(DEFAULT_ORGANIZATION, workspace.id)
         if wanted.startswith("wrkspc_"):
             raise NotFound(f"There is no workspace {wanted}")
+        if not wanted.strip():
+            raise InvalidRequest("A workspace needs a name")
         made = await workspaces.create(DEFAULT_ORGANIZATION, connection, ids, wanted, clock.now_ms())
         return Scope(DEFAULT_ORGANIZATION, made.id)
 

@@ -66,7 +66,7 @@ class Phase(msgspec.Struct, frozen=True):
     appended: tuple[int, ...] = ()
 
 
-class EngineEvent(msgspec.Struct, frozen=True):
+class EngineEvent(msgspec.Struct, frozen=True, gc=False):
     """What a model made: whole characters only, and how many tokens they took (none for an end token's text)."""
 
     data: bytes
@@ -81,7 +81,7 @@ class Finish(msgspec.Struct, frozen=True):
     reused_tokens: int | None = None
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, gc=False):
     """What one step of the engine gave to one seat: sent on in one write (architecture, rule 7)."""
 
     events: tuple[EngineEvent, ...]

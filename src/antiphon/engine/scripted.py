@@ -46,6 +46,9 @@ _WORD = re.compile(r"\s*\S+\s*$|\s*\S+")
 #: Tokens that leave in one step at full speed, as from an engine whose steps are short.
 _STEP_TOKENS = 16
 
+#: The end of an answer, which counts as a token.
+_END = EngineEvent(b"", 1)
+
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -70,6 +73,16 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     delay_ms: Count = 0
     times: Count | None = None
     fault: Fault | None = None
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A rule and what it plays, made ready; None stands for numbered words, as many as are asked for."""
+
+    rule: Rule
+    events: tuple[EngineEvent, ...] | None
+
+
+_WITHOUT_RULE = Part(Rule(), None)
 
 
 class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -122,12 +135,12 @@ class ScriptedEngine:
         stall_seconds: float,
         clock: Clock,
     ) -> None:
-        self._script = script
         self._decode = decode
         self._window = window
         self._seat_count = seats
         self._stall_seconds = stall_seconds
         self._used = [0] * len(script.rules)
+        self._parts = [Part(rule, _events(rule)) for rule in script.rules]
         self._seats = SeatQueue(
             seats=seats,
             cold_prompts=seats,
@@ -169,10 +182,11 @@ class ScriptedEngine:
         async with self._seats.lease(prompt.tokens + max_tokens) as lease:
             yield ScriptedSeat(self, lease, prompt)
 
-    def choose(self, prompt: Prompt) -> Rule | None:
-        """The first rule that matches and is not used up."""
+    def choose(self, prompt: Prompt) -> Part:
+        """The part of the first rule that matches and is not used up; numbered words where none does."""
         text: str | None = None
-        for index, rule in enumerate(self._script.rules):
+        for index, part in enumerate(self._parts):
+            rule = part.rule
             if rule.times is not None and self._used[index] >= rule.times:
                 continue
             if rule.match is not None:
@@ -181,40 +195,32 @@ class ScriptedEngine:
                 if re.search(rule.match, text) is None:
                     continue
             self._used[index] += 1
-            return rule
-        return None
+            return part
+        return _WITHOUT_RULE
 
-    async def play(self, rule: Rule | None, phase: Phase, lease: Lease) -> AsyncGenerator[Step, None]:
+    async def play(self, part: Part, phase: Phase, lease: Lease) -> AsyncGenerator[Step, None]:
         """One phase of an answer."""
+        rule, written = part.rule, _numbered(phase.max_tokens) if part.events is None else part.events
+        shown = written[: phase.max_tokens if rule.fault is None else min(rule.fault.after, phase.max_tokens)]
+        stride = 1 if rule.delay_ms else _STEP_TOKENS
         crashed = asyncio.Event()
         self._playing.add(crashed)
         try:
-            async for step in self._steps(rule or Rule(), phase):
+            for start in range(0, len(shown), stride):
+                if rule.delay_ms:
+                    await asyncio.sleep(rule.delay_ms / 1000)
                 lease.warm()
-                yield step
+                yield Step(shown[start : start + stride])
                 # Lets others run, as a real engine's step does.
                 await asyncio.sleep(0)
                 if crashed.is_set():
                     raise EngineFailed("crashed by script")
+            if rule.fault is not None and len(shown) == rule.fault.after:
+                await self._fail(rule.fault)
+            lease.warm()
+            yield Step((), Finish("length")) if len(written) >= phase.max_tokens else Step((_END,), Finish("stop"))
         finally:
             self._playing.discard(crashed)
-
-    async def _steps(self, rule: Rule, phase: Phase) -> AsyncGenerator[Step, None]:
-        tokens = _tokens(rule, phase.max_tokens)
-        shown = tokens[: phase.max_tokens]
-        if rule.fault is not None:
-            shown = shown[: rule.fault.after]
-        stride = 1 if rule.delay_ms else _STEP_TOKENS
-        for start in range(0, len(shown), stride):
-            if rule.delay_ms:
-                await asyncio.sleep(rule.delay_ms / 1000)
-            yield Step(tuple(EngineEvent(token, 1) for token in shown[start : start + stride]))
-        if rule.fault is not None and len(shown) == rule.fault.after:
-            await self._fail(rule.fault)
-        if len(tokens) >= phase.max_tokens:
-            yield Step((), Finish("length"))
-        else:
-            yield Step((EngineEvent(b"", 1),), Finish("stop"))
 
     async def _fail(self, fault: Fault) -> None:
         if fault.kind == "hang":
@@ -243,16 +249,19 @@ class ScriptedSeat:
     def __init__(self, engine: ScriptedEngine, lease: Lease, prompt: Prompt) -> None:
         self._engine = engine
         self._lease = lease
-        self._rule = engine.choose(prompt)
+        self._part = engine.choose(prompt)
 
     def generate(self, phase: Phase) -> AsyncGenerator[Step, None]:
         """See `contract.Seat.generate`."""
-        return self._engine.play(self._rule, phase, self._lease)
+        return self._engine.play(self._part, phase, self._lease)
 
 
-def _tokens(rule: Rule, max_tokens: int) -> list[bytes]:
-    if rule.tokens is not None:
-        return [token.encode() for token in rule.tokens]
+def _events(rule: Rule) -> tuple[EngineEvent, ...] | None:
+    tokens: Sequence[str] | None = rule.tokens
     if rule.text is not None:
-        return [word.encode() for word in _WORD.findall(rule.text)] or ([rule.text.encode()] if rule.text else [])
-    return [b"1", *(b" %d" % n for n in range(2, max_tokens + 1))][:max_tokens]
+        tokens = _WORD.findall(rule.text) or ([rule.text] if rule.text else [])
+    return None if tokens is None else tuple(EngineEvent(token.encode(), 1) for token in tokens)
+
+
+def _numbered(count: int) -> tuple[EngineEvent, ...]:
+    return tuple([EngineEvent(b" %d" % number if number > 1 else b"1", 1) for number in range(1, count + 1)])

@@ -18,7 +18,7 @@ from antiphon.http.exchange import ClientGone, Exchange, Headers
 from antiphon.http.pipe import Pipe
 from antiphon.observe.logs import whereabouts
 from antiphon.turn import Turn
-from antiphon.wire.events import Ping, StreamError, frame
+from antiphon.wire.events import Ping, StreamError, frame, frames
 
 _HEADERS: Headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -59,7 +59,7 @@ class Stream:
         try:
             await self._begin(headers)
             while events := await self._pipe.take():
-                await self._send(b"".join(map(frame, events)))
+                await self._send(frames(events))
             await self._finish()
         except asyncio.CancelledError:
             if self._stalled and self._writer is not None:
@@ -84,7 +84,7 @@ class Stream:
                 raise ClientGone
             self._producer.result()  # raises what refused the turn: there is still time for a status
         await self._exchange.start(200, [*_HEADERS, *headers])
-        await self._send(frame(self._turn.start()) + frame(Ping()))
+        await self._send(frames((self._turn.start(), Ping())))
         self._schedule()
 
     async def _end_producer(self, why: str) -> None:

