@@ -23,10 +23,11 @@ import msgspec
 from antiphon.core.clock import Clock
 from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded
 from antiphon.core.ids import Ids
-from antiphon.core.records import Attempt, Caller, Usage, UsageRecord
+from antiphon.core.records import Caller
 from antiphon.engine.contract import Engine, Phase, Seat
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.gate.admission import Admission, Ticket
+from antiphon.ledger.account import Account
 from antiphon.ledger.journal import Journal
 from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
@@ -99,14 +100,8 @@ class Turn:
         self._caller = caller
         self._request = parsed.request
         self._size = len(parsed.raw)
-        self._request_id = request_id
         self._message_id = parts.ids.make("msg")
-        self._created_ms = parts.clock.now_ms()
-        self._began = parts.clock.monotonic()
-        self._promised = False
-        self._seated: float | None = None
-        self._first_token: float | None = None
-        self._reused: int | None = None
+        self._account = Account(parts.clock, caller, request_id, self._message_id)
         self._ticket: Ticket
         self._route: Route
         self._model: ServedModel
@@ -152,7 +147,7 @@ class Turn:
 
     def start(self) -> MessageStart:
         """The answer's first event, true before the first token. The client has been promised an end from here on."""
-        self._promised = True
+        self._account.promised()
         return self._answer.start()
 
     async def run(self, sink: Sink) -> None:
@@ -164,21 +159,23 @@ class Turn:
         """
         step = self._parts.tracing.step
         engine, plan = self._model.engine, self._plan
+        outcome = "internal_error"
         try:
             async with AsyncExitStack() as held:
                 with step("antiphon.seat"):
                     seat = await held.enter_async_context(engine.seat(self._caller.scope, plan.prompt, plan.max_tokens))
-                self._seated = self._parts.clock.monotonic()
+                self._account.seated()
                 sink.granted()
                 with step("antiphon.generate"):
-                    stop_reason = await self._generate(seat, sink)
+                    outcome = stop_reason = await self._generate(seat, sink)
         except asyncio.CancelledError as cancelled:
-            await self._settle(str(cancelled.args[0]) if cancelled.args else "client_closed")
+            outcome = str(cancelled.args[0]) if cancelled.args else "client_closed"
             raise
         except AntiphonError as error:
-            await self._settle("overloaded" if isinstance(error, Overloaded) else "engine_failed")
+            outcome = "overloaded" if isinstance(error, Overloaded) else "engine_failed"
             raise
-        await self._settle(stop_reason)
+        finally:
+            await self._settle(outcome)
         await sink.put(self._answer.end(stop_reason))
 
     async def _planned(self) -> Plan:
@@ -198,11 +195,10 @@ class Turn:
     async def _phase(self, seat: Seat, phase: Phase, sink: Sink) -> Outcome:
         async with aclosing(seat.generate(phase)) as steps:
             async for step in steps:
-                if self._first_token is None:
-                    self._first_token = self._parts.clock.monotonic()
+                self._account.stepped()
                 events = self._answer.feed(step)
-                if step.finish is not None and self._reused is None:
-                    self._reused = step.finish.reused_tokens
+                if step.finish is not None:
+                    self._account.reused(step.finish.reused_tokens)
                 if events:
                     await sink.put(events)
                 if self._answer.outcome is not None:
@@ -211,48 +207,20 @@ class Turn:
 
     async def _settle(self, outcome: str) -> None:
         """Write the one record of this turn, shielded: what was made is recorded even when the client is gone."""
-        if self._seated is None and not self._promised:
-            return  # nothing was computed and nobody was told otherwise
-        record = self._record(outcome, self._parts.clock.monotonic())
-        self._parts.tracing.answered(record)
-        with self._parts.tracing.step("antiphon.settle"):
-            await asyncio.shield(self._parts.journal.append(record))
-        self._parts.metrics.turn(record)
-
-    def _record(self, outcome: str, now: float) -> UsageRecord:
-        seated = now if self._seated is None else self._seated
-        usage = Usage() if self._seated is None else self._answer.usage
-        attempt = Attempt(
-            model=self._model.name,
-            engine=self._model.engine.describe().engine,
-            outcome=outcome,
-            usage=usage,
-            started_ms=self._created_ms,
-            queue_us=_micros(seated - self._began),
-            first_token_us=None if self._first_token is None else _micros(self._first_token - seated),
-            duration_us=_micros(now - seated),
-            reused_tokens=self._reused,
-        )
         request = self._request
-        return UsageRecord(
-            request_id=self._request_id,
-            organization=self._caller.scope.organization,
-            workspace=self._caller.scope.workspace,
-            key_id=self._caller.key_id,
-            endpoint="/v1/messages",
+        record = self._account.closed(
+            outcome,
+            self._answer.usage,
             requested_model=request.model,
             served_model=self._model.name,
-            outcome=outcome,
-            usage=usage,
-            attempts=(attempt,),
-            created_ms=self._created_ms,
-            duration_us=_micros(now - self._began),
-            message_id=self._message_id,
+            engine=self._model.engine.describe().engine,
             streamed=request.stream,
             geography=request.inference_geo,
             user_id=request.metadata.user_id if request.metadata else None,
         )
-
-
-def _micros(seconds: float) -> int:
-    return max(0, round(seconds * 1e6))
+        if record is None:
+            return
+        self._parts.tracing.answered(record)
+        with self._parts.tracing.step("antiphon.settle"):
+            await asyncio.shield(self._parts.journal.append(record))
+        self._parts.metrics.turn(record)
