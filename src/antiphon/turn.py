@@ -39,8 +39,8 @@ from antiphon.wire.parse import Parsed
 from antiphon.wire.request import CountTokensRequest, MessagesRequest
 from antiphon.wire.response import StopReason
 
-#: Bodies above this many bytes are planned in a thread, so that no other stream waits for them.
-_INLINE_BYTES = 32 * 1024
+#: Bodies above this many bytes are parsed and planned in a thread, so that no other stream waits for them.
+INLINE_BYTES = 32 * 1024
 
 
 class Sink(Protocol):
@@ -87,7 +87,7 @@ async def count(parts: Parts, caller: Caller, parsed: Parsed[CountTokensRequest]
     with parts.admission.admit(caller):
         route = parts.router.resolve(parsed.request.model)
         planner = parts.models[route.model.name].planner
-        if len(parsed.raw) <= _INLINE_BYTES:
+        if len(parsed.raw) <= INLINE_BYTES:
             return planner.count(parsed.request)
         return await asyncio.to_thread(planner.count, parsed.request)
 
@@ -179,7 +179,7 @@ class Turn:
         await sink.put(self._answer.end(stop_reason))
 
     async def _planned(self) -> Plan:
-        if self._size <= _INLINE_BYTES:
+        if self._size <= INLINE_BYTES:
             return self._model.planner.plan(self._request)
         return await asyncio.to_thread(self._model.planner.plan, self._request)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import AntiphonError, Internal, InvalidRequest, MethodNotAllowed
+from antiphon.core.errors import AntiphonError, Internal, MethodNotAllowed
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
 from antiphon.gate.keys import credential_headers
@@ -19,11 +19,10 @@ from antiphon.http.routes import Route, Routes
 from antiphon.observe.logs import whereabouts
 from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
+from antiphon.wire.betas import betas_of
+from antiphon.wire.versions import version_of
 
 _log = structlog.get_logger()
-
-#: Versions of the API that are understood (contract messages-and-inference 1).
-VERSIONS = frozenset({b"2023-06-01", b"2026-10-21"})
 
 #: From the two credential headers' values to the caller.
 Identify = Callable[[bytes | None, bytes | None], Awaitable[Caller]]
@@ -83,7 +82,8 @@ class HttpApp:
         try:
             if route.path not in self._open_paths:
                 exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
-                _check_version(exchange)
+                exchange.version = version_of(exchange.header(b"anthropic-version"))
+                exchange.betas = betas_of(exchange.all_headers(b"anthropic-beta"))
             await route.endpoint(exchange, parameters)
         except ClientGone:
             exchange.note["ended"] = "client_closed"
@@ -121,10 +121,3 @@ class HttpApp:
             return {}
         names = (b"traceparent", b"tracestate")
         return {n.decode(): v.decode("latin-1") for n in names if (v := exchange.header(n)) is not None}
-
-
-def _check_version(exchange: Exchange) -> None:
-    version = exchange.header(b"anthropic-version")
-    if version is not None and version not in VERSIONS:
-        shown = version[:40].decode("ascii", "replace")
-        raise InvalidRequest(f'"{shown}" is not a valid version', path="anthropic-version")

@@ -16,6 +16,7 @@ from antiphon.core.errors import AntiphonError, InvalidRequest, ReceiptTimeout, 
 from antiphon.core.records import Caller
 from antiphon.http.errors import body_of, status_of
 from antiphon.wire.errors import ErrorEnvelope
+from antiphon.wire.versions import OLDEST
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,6 +43,8 @@ class Exchange:
         self.raw_headers: Headers = scope["headers"]
         self._headers = dict(self.raw_headers)
         self.caller: Caller | None = None
+        self.version = OLDEST
+        self.betas: tuple[str, ...] = ()
         self.status = 0
         self.extra: Headers = []
         self.note: dict[str, object] = {}
@@ -52,6 +55,10 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """A header's value; the last one where a client sent several."""
         return self._headers.get(name)
+
+    def all_headers(self, name: bytes) -> list[bytes]:
+        """A header's values where a client may repeat it."""
+        return [value for given, value in self.raw_headers if given == name]
 
     async def body(self, limit: int, seconds: float) -> bytes:
         """The whole body.

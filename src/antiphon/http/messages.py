@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -12,10 +13,15 @@ from antiphon.core.records import Caller
 from antiphon.http.exchange import ClientGone, Exchange, Headers
 from antiphon.http.streaming import Stream, StreamLimits
 from antiphon.reply.assemble import gather
-from antiphon.turn import Parts, Turn, count
+from antiphon.turn import INLINE_BYTES, Parts, Turn, count
+from antiphon.wire.betas import KNOWN
 from antiphon.wire.events import Event
-from antiphon.wire.parse import parse_count_tokens, parse_messages
+from antiphon.wire.parse import Parsed, parse_count_tokens, parse_messages
+from antiphon.wire.request import Conversation
 from antiphon.wire.response import TokenCount
+from antiphon.wire.versions import check
+
+R = TypeVar("R", bound=Conversation)
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -49,15 +55,13 @@ class Messages:
     async def create(self, exchange: Exchange, _: Mapping[str, str]) -> None:
         """Answer a conversation, streamed or whole."""
         caller = _inference(exchange)
-        parsed = parse_messages(await exchange.body(self._receipt.bytes, self._receipt.seconds))
+        parsed = await self._parsed(exchange, parse_messages)
         request = parsed.request
         exchange.note |= {"model": request.model, "stream": request.stream}
         turn = Turn(self._parts, caller, parsed, exchange.request_id)
         await turn.open()
         try:
             headers: Headers = [(b"antiphon-model", turn.served_model.encode())]
-            if parsed.ignored:
-                headers.append((b"antiphon-ignored", ignored_header(parsed.ignored)))
             if request.stream:
                 await Stream(exchange, turn, self._limits).write(headers)
             else:
@@ -68,9 +72,19 @@ class Messages:
     async def count_tokens(self, exchange: Exchange, _: Mapping[str, str]) -> None:
         """Count a conversation's prompt."""
         caller = _inference(exchange)
-        parsed = parse_count_tokens(await exchange.body(self._receipt.bytes, self._receipt.seconds))
+        parsed = await self._parsed(exchange, parse_count_tokens)
         exchange.note["model"] = parsed.request.model
         await exchange.json(200, TokenCount(await count(self._parts, caller, parsed)))
+
+    async def _parsed(self, exchange: Exchange, parse: Callable[[bytes], Parsed[R]]) -> Parsed[R]:
+        """The body, read and checked against its version; what of it has no effect is named in the answer."""
+        body = await exchange.body(self._receipt.bytes, self._receipt.seconds)
+        parsed = parse(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, body)
+        check(exchange.version, parsed.request)
+        if ignored := (*(beta for beta in exchange.betas if beta not in KNOWN), *parsed.ignored):
+            exchange.extra.append((b"antiphon-ignored", ignored_header(ignored)))
+            exchange.note["ignored"] = len(ignored)
+        return parsed
 
     async def _whole(self, exchange: Exchange, turn: Turn, headers: Headers) -> None:
         """A plain answer. While it is made, somebody watches whether the client still waits."""

@@ -29,6 +29,7 @@ class Block(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
 
 class TextBlock(Block, frozen=True, tag="text", kw_only=True):
     text: str
+    citations: tuple[JsonObject, ...] | None = None
 
 
 class ThinkingBlock(Block, frozen=True, tag="thinking", kw_only=True):

@@ -1,7 +1,7 @@
 """Bytes to requests: the only place where JSON from a client is read.
 
 Refusals carry a dotted path and the API's wording (contract `messages-and-inference.md` 2.2). Unknown fields are
-tolerated, because clients run ahead of servers; those on top are named, so that the answer can say what had no effect.
+tolerated, because clients run ahead of servers; they are named, so that the answer can say what had no effect.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import msgspec
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.request import Conversation, CountTokensRequest, MessagesRequest
 from antiphon.wire.tools import CustomTool, Tool, ToolHead, TypedTool
+from antiphon.wire.unknown import unknown_fields
 
 R = TypeVar("R", bound=Conversation)
 
 
 class Parsed(msgspec.Struct, Generic[R], frozen=True):
-    """A request, the body it came in, and the names of top-level fields nothing here knows."""
+    """A request, the body it came in, and the paths of fields that nothing here knows."""
 
     request: R
     raw: bytes
@@ -50,8 +51,6 @@ def _parse(body: bytes, kind: type[R]) -> Parsed[R]:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(_not_json(body, error)) from None
     tools = _tools(fields.pop("tools", None))
-    known = kind.__struct_fields__
-    ignored = tuple(sorted(name for name in fields if name not in known))
     try:
         request = msgspec.json.decode(body if tools is None else _without_tools(fields), type=kind)
     except msgspec.ValidationError as error:
@@ -60,7 +59,7 @@ def _parse(body: bytes, kind: type[R]) -> Parsed[R]:
         raise InvalidRequest(_not_json(body, error)) from None
     if tools is not None:
         request = msgspec.structs.replace(request, tools=tools)
-    return Parsed(request, body, ignored)
+    return Parsed(request, body, unknown_fields(body))
 
 
 def _without_tools(fields: dict[str, msgspec.Raw]) -> bytes:
