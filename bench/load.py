@@ -25,8 +25,8 @@ _SCRIPT = Path(__file__).parent / "requests.lua"
 _ROOT = Path(__file__).parent.parent
 _START_SECONDS = 60.0
 _SETTLE_SECONDS = 30.0
-#: Of 0.2 s: one tick of the clock that Linux counts CPU time with.
-_IDLE_CPU = 0.011
+#: Idle is who takes less than this of the CPU in so long: one tick of the clock that Linux counts CPU time with.
+_IDLE_CPU, _IDLE_SECONDS = 0.011, 0.3
 #: Prompts of one run of `wrk` are numbered from a multiple of this.
 _NUMBERS = 10_000_000
 
@@ -116,7 +116,28 @@ class Server:
             if time.monotonic() - began > _SETTLE_SECONDS:
                 raise Unmeasurable(f"a server was still busy {_SETTLE_SECONDS:.0f} s after its last answer")
             before = now
-            time.sleep(0.2)
+            time.sleep(_IDLE_SECONDS)
+
+
+class Bystanders:
+    """How much of the machine was taken by what is neither the servers nor the load on them."""
+
+    def __init__(self, *servers: Server) -> None:
+        self._servers = servers
+        self.cores = 0.0
+
+    def __enter__(self) -> Bystanders:
+        self._began, self._before = time.monotonic(), self._seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cores = max(0.0, self._seconds() - self._before) / (time.monotonic() - self._began)
+
+    def _seconds(self) -> float:
+        # All cores together: user, nice, system, idle, waiting, interrupts (two, mostly of the load), stolen by a host.
+        ticks = [int(field) for field in Path("/proc/stat").read_text("utf-8").partition("\n")[0].split()[1:9]]
+        ours = sum(os.times()[:4]) + sum(each.cpu_seconds() for each in self._servers)
+        return (sum(ticks[:3]) + ticks[7]) / os.sysconf("SC_CLK_TCK") - ours
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from antiphon.ledger.journal import Journal
 from antiphon.ledger.posting import Posting, into
 from antiphon.observe.metrics import Metrics, Reading
 from antiphon.observe.traces import Tracing, tracing
+from antiphon.routing.profile import claude_rules
 from antiphon.routing.resolve import Router
 from antiphon.serving import check_tokenizer, served_models
 from antiphon.store import workspaces
@@ -73,7 +74,7 @@ class App:
         journal = Journal(settings.home_path / "journal" / "server")
         parts = Parts(
             admission=Admission(_TURNS),
-            router=Router([card for card, _ in served]),
+            router=Router([card for card, _ in served], rules=claude_rules() if settings.profile == "claude" else None),
             models={card.name: model for card, model in served},
             journal=journal,
             metrics=Metrics(),

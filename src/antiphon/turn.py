@@ -33,10 +33,11 @@ from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
 from antiphon.plan.plan import Done, Plan, Planner
 from antiphon.reply.assemble import Assembler, Outcome
+from antiphon.routing import profile
 from antiphon.routing.resolve import Route, Router
 from antiphon.wire.events import Event, MessageStart
 from antiphon.wire.parse import Parsed
-from antiphon.wire.request import CountTokensRequest, MessagesRequest
+from antiphon.wire.request import Conversation, CountTokensRequest, MessagesRequest
 from antiphon.wire.response import StopReason
 
 #: Bodies above this many bytes are parsed and planned in a thread, so that no other stream waits for them.
@@ -85,7 +86,7 @@ async def count(parts: Parts, caller: Caller, parsed: Parsed[CountTokensRequest]
         Overloaded: the server is full.
     """
     with parts.admission.admit(caller):
-        route = parts.router.resolve(parsed.request.model)
+        route = _routed(parts, parsed.request)
         planner = parts.models[route.model.name].planner
         if len(parsed.raw) <= INLINE_BYTES:
             return planner.count(parsed.request)
@@ -120,7 +121,7 @@ class Turn:
             self._ticket = self._parts.admission.admit(self._caller)
         try:
             with tracing.step("antiphon.route"):
-                self._route = self._parts.router.resolve(self._request.model)
+                self._route = _routed(self._parts, self._request)
                 self._model = self._parts.models[self._route.model.name]
             tracing.chat(self._request.model, self._request.max_tokens, self._request.stream)
             with tracing.step("antiphon.plan"):
@@ -224,3 +225,11 @@ class Turn:
         with self._parts.tracing.step("antiphon.settle"):
             await asyncio.shield(self._parts.journal.append(record))
         self._parts.metrics.turn(record)
+
+
+def _routed(parts: Parts, request: Conversation) -> Route:
+    """The route for the id that was asked, after what the id itself refuses (only under `profile = "claude"`)."""
+    route = parts.router.resolve(request.model)
+    if route.rules is not None:
+        profile.check(route.rules, request)
+    return route

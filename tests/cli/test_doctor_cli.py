@@ -35,6 +35,18 @@ def test_where_weights_are_missing_it_says_how_to_get_them_and_exits_with_one(tm
     assert {"data folder", "engine llama_cpp", "memory", "API keys", "port"} <= set(found)
 
 
+def test_whose_word_a_digest_is_is_told_where_it_is_the_hubs(tmp_path: Path) -> None:
+    entry = (
+        'name = "mine"\ndisplay_name = "Mine"\ntiers = ["haiku"]\nengine = "llama_cpp"\ndialect = "plain"\nwindow = 9\n'
+        'max_output = 9\ncreated = 2026-01-02\nlicence = "MIT"\n[models.weights]\nfile = "m.gguf"\nsize = 1000000\n'
+        'pinned_by = "hub"\nsources = ["hf:me/mine/m.gguf"]\n'
+    )
+    (tmp_path / "models.toml").write_text(f"[[models]]\n{entry}")
+    catalogue = str(tmp_path / "models.toml")
+    _, found, _ = examined(tmp_path / "home", ANTIPHON_CATALOGUE=catalogue, ANTIPHON_MODELS="mine")
+    assert found["weights of mine"] == ("no", "1 MB, not on this machine, digest to be told by the hub")
+
+
 def test_it_changes_nothing(tmp_path: Path) -> None:
     examined(tmp_path / "home")
     assert not (tmp_path / "home").exists()

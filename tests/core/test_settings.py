@@ -24,6 +24,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "catalogue": ('"my.toml"', "my.toml"),
     "models": ('["a", "b"]', ("a", "b")),
     "scripted": ('"rules.yaml"', "rules.yaml"),
+    "hub_url": ('"https://hub.example"', "https://hub.example"),
+    "hub_token": ('"hf_secret"', "hf_secret"),
     "log_level": ('"debug"', "debug"),
     "log_format": ('"json"', "json"),
     "traces": ('"console"', "console"),
@@ -128,7 +130,8 @@ def test_an_unknown_name_is_told_as_its_source_writes_it_with_the_nearest(tmp_pa
         ("port", "eighty"), ("port", "-1"), ("port", "65536"), ("port", ""), ("seats", "0"), ("seats", "1.5"),
         ("queue", "-1"), ("queue_seconds", "0"), ("queue_seconds", "nan"), ("queue_seconds", "inf"),
         ("body_bytes", "32MB"), ("log_level", "loud"), ("log_format", "xml"), ("traces", "yes"), ("models", " , "),
-        ("home", ""), ("host", ""),
+        ("home", ""), ("host", ""), ("hub_token", "a b"), ("hub_url", ""), ("hub_url", "http://hub.example"),
+        ("hub_url", "https://me:pw@hub.example"), ("hub_url", "http://localhost.example"), ("hub_url", "ftp://h"),
     ],
 )  # fmt: skip
 def test_a_malformed_value_names_its_setting_and_source(tmp_path: Path, name: str, text: str) -> None:

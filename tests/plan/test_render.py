@@ -190,12 +190,12 @@ def test_a_template_may_tell_the_date() -> None:
     assert written(made, rendered) == "22 Nov 2026|hi" and rendered.aligned
 
 
-def test_thinking_is_told_to_the_template() -> None:
+def test_no_template_is_told_to_think_before_a_dialect_reads_thinking() -> None:
     made = with_template("{{ messages[0].content }}{% if not enable_thinking %}<off>{% endif %}")
     asked = conversation(("user", "hi"))
     assert written(made, made.renderer.render(asked)) == "hi<off>"
     thinking = conversation(("user", "hi"), thinking={"type": "adaptive"})
-    assert written(made, made.renderer.render(thinking)) == "hi"
+    assert written(made, made.renderer.render(thinking)) == "hi<off>"
 
 
 # What templates do to contents

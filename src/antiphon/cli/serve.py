@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import signal
 import socket
@@ -83,6 +84,10 @@ async def run(settings: Settings) -> None:
         with listen(settings) as listener:
             with _stop_cancels():
                 await app.start()
+                # What there is by now stays, vocabularies above all. Left to the collector, every look through it
+                # would hold all answers up for tens of milliseconds.
+                gc.collect()
+                gc.freeze()
                 _take_connections(listener, settings)
                 # Last of all, so that a start that fails has not made a key that nobody was shown.
                 key = await first_key(settings, name="first start") if is_loopback(settings.host) else None

@@ -18,10 +18,14 @@ import msgspec
 
 from antiphon.core.errors import SettingsError
 
+#: Where `hf:` sources of weights lie, unless `hub_url` says otherwise.
+PUBLIC_HUB = "https://huggingface.co"
+
 _PREFIX = "ANTIPHON_"
 #: Variables of the command line itself, not settings of the server.
 _NOT_SETTINGS = frozenset({"config"})
 
+_HUB_ADDRESS = r"^(https://|http://(localhost|127\.[0-9.]+|\[::1\])(?=[:/]|\Z))[^\s@?#]*\Z"
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 #: Up to a year: infinity is no time that a timer can be set to.
@@ -41,6 +45,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A `models.toml` whose entries are added to, or replace, the built-in ones."""
     models: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] = ("qwen2.5-coder-1.5b-instruct",)
     """Names from the catalogue to serve; the first is the default for ids of no tier."""
+    profile: Literal["model", "claude"] = "model"
+    """Whose rules bind a request for a Claude id: those of the model that runs, or also the id's own."""
+    hub_url: Annotated[str, msgspec.Meta(pattern=_HUB_ADDRESS)] = PUBLIC_HUB
+    """The model hub that `hf:` sources lie on; http only on this machine. Asked by `models pull` alone."""
+    hub_token: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,1000}\Z")] = ""
+    """Sent to the hub's own host as a bearer token, for models that ask for one; never logged."""
     scripted: str = ""
     """A YAML file of rules: the scripted engine answers instead of a model."""
 

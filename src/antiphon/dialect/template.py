@@ -70,13 +70,14 @@ class ChatTemplate:
         self._clock = clock
         environment = _Environment()
         environment.globals.update(raise_exception=_refuse, strftime_now=self._strftime)
-        self._given = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
         #: Whether what the template writes depends on more than the roles and contents it is given.
         self.tells_time = "strftime_now" in source
         try:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, MemoryError, ValueError) as error:
             raise WeightsError(f"The model's chat template cannot be read ({type(error).__name__})") from None
+        given = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
+        self._given = {**self._template.globals, **given}
 
     def render(self, messages: Sequence[Message], *, generate: bool, thinking: bool) -> str:
         """The prompt's text; `generate` asks for the opening of the answer behind it.
@@ -88,14 +89,18 @@ class ChatTemplate:
         shown = [{"role": message.role, "content": message.content} for message in messages]
         given = sum([len(message.content) for message in messages])
         room = 2 * given + MAX_ADDED_CHARACTERS + _MAX_ADDED_PER_TURN * len(messages)
-        context = self._template.new_context(
+        # What `Template.new_context` makes, without walking through the chain of globals anew for each prompt.
+        context = Context(
+            self._template.environment,
             {
                 **self._given,
                 "messages": shown,
                 "add_generation_prompt": generate,
                 "enable_thinking": thinking,
                 _BUDGET: _Budget(self._clock),
-            }
+            },
+            self._template.name,
+            self._template.blocks,
         )
         chunks: list[str] = []
         try:

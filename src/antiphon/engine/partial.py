@@ -13,34 +13,35 @@ from pathlib import Path
 import msgspec
 
 from antiphon.core.errors import WeightsError
-from antiphon.engine.sources import Weights
 
 _CHUNK = 1 << 20
 
 
 class _Journal(msgspec.Struct, frozen=True):
-    """What a partial file holds: so many whole parts of a source, so many bytes, of this digest."""
+    """What a partial file holds: so many whole parts of a source, so many bytes, of this digest. `tag` is the version
+    they are of, where the source has versions (`net.download.Offer`)."""
 
     source: str
     parts: int
     bytes: int
     sha256: str
+    tag: str = ""
 
 
 class Partial:
     """A file being put together. Its methods block; each leaves what a later run can go on from."""
 
-    def __init__(self, weights: Weights, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, size: int) -> None:
         """Take up what an earlier run left of the same source; the first part overwrites anything else."""
         self._source = source
         self._path = path
         self._part = beside(path, "part")
         self._journal = beside(path, "journal")
-        self._sha256 = weights.sha256
-        self.size = weights.size
+        self.size = size
         self.scratch = beside(path, "fetch")
         self.parts = 0
         self.done = 0
+        self.tag = ""
         self._digest = hashlib.sha256()
         self._resume()
 
@@ -58,7 +59,16 @@ class Partial:
                 left -= len(chunk)
         # Otherwise damage on the disk would cost the whole pull, and be found only at its end.
         if left == 0 and digest.hexdigest() == journal.sha256:
-            self.parts, self.done, self._digest = journal.parts, journal.bytes, digest
+            self.parts, self.done, self._digest, self.tag = journal.parts, journal.bytes, digest, journal.tag
+
+    def restart(self, tag: str) -> None:
+        """Count from nothing again, for a file of that version. What is on the disk goes when the first part comes."""
+        self.parts, self.done, self.tag, self._digest = 0, 0, tag, hashlib.sha256()
+
+    def discard(self) -> None:
+        """Throw away what is here."""
+        self.restart("")
+        self._cut()
 
     def append(self, chunks: Iterable[bytes]) -> None:
         """Add one whole part, or nothing.
@@ -75,7 +85,7 @@ class Partial:
             self._cut()
             raise
         self._digest, self.done, self.parts = digest, done, self.parts + 1
-        journal = _Journal(self._source, self.parts, self.done, digest.hexdigest())
+        journal = _Journal(self._source, self.parts, self.done, digest.hexdigest(), self.tag)
         write_whole(self._journal, msgspec.json.encode(journal))
 
     def _write(self, chunks: Iterable[bytes]) -> tuple[hashlib._Hash, int]:
@@ -102,14 +112,14 @@ class Partial:
             self._part.unlink(missing_ok=True)
             self._journal.unlink(missing_ok=True)
 
-    def finish(self) -> str:
-        """Give the file its name, or delete it where it is not what was promised. Returns its SHA-256.
+    def finish(self, sha256: str) -> None:
+        """Give the file its name, or delete it where it is not what was promised.
 
         Raises:
             WeightsError: length or digest is wrong.
         """
         self._journal.unlink(missing_ok=True)
-        if self.done != self.size or self._digest.hexdigest() != self._sha256:
+        if self.done != self.size or self._digest.hexdigest() != sha256:
             self._part.unlink(missing_ok=True)
             raise WeightsError(
                 f"gave {self.done} bytes where {self.size} were promised"
@@ -118,7 +128,6 @@ class Partial:
             )
         self._part.replace(self._path)
         _sync_folder(self._path.parent)
-        return self._sha256
 
 
 def chunks_of_file(path: Path) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """The weights of a model: how they get here, and how one knows that they are right.
 
-Sources are tried in order and the digest decides, so no source has to be trusted. What has arrived is kept in
-whole parts, so that an interrupted pull goes on where it stopped.
+Sources are tried in order and the digest decides, so no source has to be trusted. (Where the catalogue knows no
+digest, the hub's word at the first pull is pinned in the stamp, and decides from then on.) What has arrived is kept,
+so that an interrupted pull goes on where it stopped.
 
 In the folder of weights, `<digest>-<file>` is a verified file. Beside it live `.stamp` (what was verified, so
 that a start need not hash a gigabyte), `.part` and `.journal` (a pull that is not done), `.fetch/` (wheels on
@@ -17,41 +18,35 @@ import glob
 import hashlib
 import os
 import shutil
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from antiphon.core.errors import WeightsError
-from antiphon.engine.partial import Partial, beside, chunks_of_file, chunks_of_member, write_whole
-from antiphon.engine.sources import FileSource, Source, Weights, WheelPart, WheelSource, parse_source
+from antiphon.engine.fetching import AHEAD, Door, Fetch, Progress, in_thread, take
+from antiphon.engine.partial import Partial, beside, write_whole
+from antiphon.engine.sources import Hub, Weights, WheelSource, label, parse_source
 from antiphon.net import wheels
+from antiphon.net.download import USUAL, Patience
 
-Progress: TypeAlias = Callable[[int, int, str], None]
-"""Called in the event loop with bytes here, bytes in all, and what is going on."""
+__all__ = ["Hub", "Progress", "installed", "path_of", "pull", "remove", "verify"]
 
-#: Wheels on their way at once; parts still join in order, so no more than this many wait on the disk.
-_AHEAD = 3
+#: The hub that `hf:` means where no setting names another.
+PUBLIC = Hub()
 _LOCK_POLL_SECONDS = 0.2
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-class Fetch(Protocol):
-    """How one wheel is had; `net.wheels.fetch`."""
-
-    async def __call__(self, requirement: str, folder: Path) -> Path: ...
 
 
 def path_of(weights: Weights, folder: Path) -> Path:
-    """Where the file lies once it is here. The digest in the name keeps versions of one file apart."""
-    return folder / f"{weights.sha256[:16]}-{weights.file}"
+    """Where the file lies once it is here. The digest in the name keeps versions of one file apart; without one it is
+    made of where the file comes from."""
+    name = weights.sha256 or "hub" + hashlib.sha256(weights.sources[0].encode()).hexdigest()
+    return folder / f"{name[:16]}-{weights.file}"
 
 
 class _Stamp(msgspec.Struct, frozen=True):
-    """What a file was when its digest was last computed; sizes in bytes."""
+    """What a file was when its digest was last computed; sizes in bytes. A size of -1 holds for no file: only the
+    digest is of use then, as the pin of a file whose digest the catalogue does not know."""
 
     sha256: str
     size: int
@@ -61,12 +56,27 @@ class _Stamp(msgspec.Struct, frozen=True):
 def installed(weights: Weights, folder: Path) -> Path | None:
     """The verified file, or None. Cheap: the digest is believed as long as size and time stand."""
     path = path_of(weights, folder)
+    stamp = _stamp_of(path)
     try:
-        stamp = msgspec.json.decode(beside(path, "stamp").read_bytes(), type=_Stamp)
         found = path.stat()
+    except OSError:
+        return None
+    if stamp is None or weights.sha256 not in {None, stamp.sha256}:
+        return None
+    return path if (stamp.size, stamp.mtime_ns) == (found.st_size, found.st_mtime_ns) else None
+
+
+def _stamp_of(path: Path) -> _Stamp | None:
+    try:
+        return msgspec.json.decode(beside(path, "stamp").read_bytes(), type=_Stamp)
     except (OSError, msgspec.DecodeError):
         return None
-    return path if stamp == _Stamp(weights.sha256, found.st_size, found.st_mtime_ns) else None
+
+
+def _pinned(weights: Weights, path: Path) -> str | None:
+    """The digest that the file must have: the catalogue's, else the one that the first pull has pinned."""
+    stamp = None if weights.sha256 else _stamp_of(path)
+    return stamp.sha256 if stamp else weights.sha256
 
 
 async def verify(weights: Weights, folder: Path) -> Path:
@@ -77,14 +87,16 @@ async def verify(weights: Weights, folder: Path) -> Path:
     """
     path = path_of(weights, folder)
     try:
-        right = await _in_thread(_stamp_if_right, weights, path)
+        right = await in_thread(_stamp_if_right, weights, path)
     except FileNotFoundError:
         raise WeightsError(f"{weights.file} is not here") from None
     except OSError as error:
         raise WeightsError(f"{weights.file} cannot be read: {error.strerror}") from None
     if not right:
-        beside(path, "stamp").unlink(missing_ok=True)
-        raise WeightsError(f"{weights.file} is not the file that the catalogue promises: its digest differs")
+        pin = _pinned(weights, path)
+        if pin:
+            write_whole(beside(path, "stamp"), msgspec.json.encode(_Stamp(pin, -1, -1)))
+        raise WeightsError(f"{weights.file} is not the file that the {weights.pinned_by} promises: its digest differs")
     return path
 
 
@@ -119,11 +131,12 @@ def _stamp(sha256: str, found: os.stat_result, path: Path) -> None:
 
 def _stamp_if_right(weights: Weights, path: Path) -> bool:
     """Hash a file that is here; on a match write its stamp. Blocking."""
+    pin = _pinned(weights, path)
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
-        if found.st_size != weights.size or hashlib.file_digest(file, "sha256").hexdigest() != weights.sha256:
+        if pin is None or found.st_size != weights.size or hashlib.file_digest(file, "sha256").hexdigest() != pin:
             return False
-    _stamp(weights.sha256, found, path)
+    _stamp(pin, found, path)
     return True
 
 
@@ -131,11 +144,19 @@ def _silent(done: int, total: int, note: str) -> None:
     """The progress of somebody who does not look."""
 
 
-async def pull(weights: Weights, folder: Path, progress: Progress = _silent, *, fetch: Fetch = wheels.fetch) -> Path:
+async def pull(
+    weights: Weights,
+    folder: Path,
+    progress: Progress = _silent,
+    *,
+    fetch: Fetch = wheels.fetch,
+    hub: Hub = PUBLIC,
+    patience: Patience = USUAL,
+) -> Path:
     """Have the file here, verified: at once if it is, else from the first source that gives the right bytes.
 
-    Waits while another process or task pulls the same file. What arrived before a failure or a kill is kept,
-    in whole parts, and the next pull goes on from there.
+    Waits while another process or task pulls the same file. What arrived before a failure or a kill is kept (wheels
+    in whole parts), and the next pull goes on from there.
 
     Raises:
         WeightsError: no source gave it (the message has each source's reason), or the disk has no room.
@@ -145,35 +166,35 @@ async def pull(weights: Weights, folder: Path, progress: Progress = _silent, *, 
         progress(weights.size, weights.size, "already here")
         return path
     try:
-        await _in_thread(folder.mkdir, parents=True, exist_ok=True)
+        await in_thread(folder.mkdir, parents=True, exist_ok=True)
         async with _locked(beside(path, "lock"), lambda: progress(0, weights.size, "waiting: another pull")):
-            if path.exists() and await _in_thread(_stamp_if_right, weights, path):
+            if path.exists() and await in_thread(_stamp_if_right, weights, path):
                 return path
-            return await _pull(weights, path, progress, fetch)
+            return await _pull(weights, path, progress, Door(fetch, hub, patience))
     except OSError as error:
         raise WeightsError(f"{weights.file} cannot be stored: {error.strerror}") from error
 
 
-async def _pull(weights: Weights, path: Path, progress: Progress, fetch: Fetch) -> Path:
+async def _pull(weights: Weights, path: Path, progress: Progress, door: Door) -> Path:
     _check_room(weights, path)
+    expected = _pinned(weights, path)
     reasons = []
     for text in weights.sources:
-        label = text.partition("#")[0]
         try:
-            partial = await _in_thread(Partial, weights, path, text)
-            progress(partial.done, weights.size, f"{'resuming' if partial.done else 'fetching'} {label}")
-            await _take(parse_source(text), partial, progress, fetch)
-            await _in_thread(_complete, partial, path)
+            partial = await in_thread(Partial, path, text, weights.size)
+            progress(partial.done, weights.size, f"{'resuming' if partial.done else 'fetching'} {label(text)}")
+            sha256 = await take(text, partial, expected, progress, door)
+            await in_thread(_complete, partial, path, sha256)
         except WeightsError as error:
-            reasons.append(f"{label}: {error.message}")
+            reasons.append(f"{label(text)}: {error.message}")
             continue
         progress(weights.size, weights.size, "verified")
         return path
     raise WeightsError(f"{weights.file} could not be fetched. " + "; ".join(reasons))
 
 
-def _complete(partial: Partial, path: Path) -> None:
-    sha256 = partial.finish()
+def _complete(partial: Partial, path: Path, sha256: str) -> None:
+    partial.finish(sha256)
     _stamp(sha256, path.stat(), path)
 
 
@@ -184,59 +205,13 @@ def _check_room(weights: Weights, path: Path) -> None:
     sources = [parse_source(text) for text in weights.sources]
     counts = [len(source.parts) for source in sources if isinstance(source, WheelSource)]
     # A wheel is held twice for a moment: by pip, and by us.
-    on_their_way = max((2 * weights.size * min(_AHEAD, count) // count for count in counts), default=0)
+    on_their_way = max((2 * weights.size * min(AHEAD, count) // count for count in counts), default=0)
     needed, free = max(missing, 0) + on_their_way, shutil.disk_usage(path.parent).free
     if needed > free:
         raise WeightsError(
             f"not enough room on the disk for {weights.file}: "
             f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB are free"
         )
-
-
-async def _take(source: Source, partial: Partial, progress: Progress, fetch: Fetch) -> None:
-    """Append to the partial file what it still misses from a source."""
-    if isinstance(source, WheelSource):
-        await _take_wheels(source.parts, partial, progress, fetch)
-    elif isinstance(source, FileSource):
-        if partial.parts == 0:
-            await _in_thread(partial.append, chunks_of_file(source.path))
-    else:
-        raise WeightsError(f"fetching from `{source.kind}:` comes in a later release")
-
-
-async def _take_wheels(parts: Sequence[WheelPart], partial: Partial, progress: Progress, fetch: Fetch) -> None:
-    """Fetch some wheels ahead, append them in order."""
-    todo = deque(list(enumerate(parts))[partial.parts :])
-    running: deque[tuple[WheelPart, asyncio.Task[Path]]] = deque()
-    scratch = partial.scratch
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        while todo or running:
-            while todo and len(running) < _AHEAD:
-                number, part = todo.popleft()
-                running.append((part, asyncio.create_task(fetch(part.requirement, scratch / str(number)))))
-            part, arriving = running[0]
-            wheel_path = await arriving
-            running.popleft()
-            await _in_thread(partial.append, chunks_of_member(wheel_path, part.member))
-            wheel_path.unlink()
-            progress(partial.done, partial.size, f"part {partial.parts} of {len(parts)}")
-    finally:
-        for _, arriving in running:
-            arriving.cancel()
-        await asyncio.gather(*(arriving for _, arriving in running), return_exceptions=True)
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-async def _in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Run what blocks in a thread. A cancelled caller waits for it: it writes under the caller's lock."""
-    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        running.exception()  # looked at, or asyncio complains that nobody did
-        raise
 
 
 @contextlib.asynccontextmanager

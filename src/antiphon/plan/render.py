@@ -24,7 +24,7 @@ from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary
 from antiphon.plan.layout import BlockEnd, Layout
 from antiphon.plan.skeleton import Form, Placeholders, Skeleton, align, reform
-from antiphon.wire.request import Conversation, Role, ThinkingAdaptive, ThinkingEnabled
+from antiphon.wire.request import Conversation, Role
 
 #: Skeletons kept, and the longest shape kept, in turns: a conversation of that length renders in a few
 #: milliseconds.
@@ -88,7 +88,8 @@ class Renderer:
         """
         turns = self._dialect.turns(conversation)
         prefill = turns.pop() if turns and turns[-1].role == "assistant" else None
-        thinking = isinstance(conversation.thinking, ThinkingEnabled | ThinkingAdaptive)
+        # No dialect reads thinking yet: a template that invited it would put it into the answer's text.
+        thinking = False
         shaped, skeleton = self._shape(turns, thinking)
         contents = [turn.text for turn in shaped]
         forms = self._align(skeleton, shaped, contents, thinking)

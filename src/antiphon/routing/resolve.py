@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
@@ -17,6 +17,7 @@ import msgspec
 
 from antiphon.core.errors import InvalidRequest, NotFound, invariant
 from antiphon.routing.catalogue import ModelCard, Tier
+from antiphon.routing.profile import ClaudeRules
 from antiphon.wire.models import Model, ModelPage
 
 Line: TypeAlias = Literal["haiku", "sonnet", "opus", "fable", "mythos"]
@@ -60,6 +61,8 @@ class Route(msgspec.Struct, frozen=True):
     requested: str
     model: ModelCard
     attempt: int = 1
+    rules: ClaudeRules | None = None
+    """What the asked-for id itself refuses, under `profile = "claude"`."""
 
     @property
     def by_alias(self) -> bool:
@@ -76,9 +79,15 @@ def claude_models() -> tuple[ClaudeModel, ...]:
 class Router:
     """Knows what is served. The first model is the default; a tier goes to the first that serves it."""
 
-    def __init__(self, served: Sequence[ModelCard], known: Sequence[ClaudeModel] | None = None) -> None:
-        """`known` is for tests; without it, the ids of this release."""
+    def __init__(
+        self,
+        served: Sequence[ModelCard],
+        known: Sequence[ClaudeModel] | None = None,
+        rules: Mapping[str, ClaudeRules] | None = None,
+    ) -> None:
+        """`known` is for tests; without it, the ids of this release. `rules`: the ids' own, where they bind."""
         invariant(bool(served), "a router without a model")
+        self._rules = rules or {}
         self._by_name = {entry.name: entry for entry in served}
         self._default = served[0]
         self._by_tier: dict[Tier, ModelCard] = {}
@@ -102,11 +111,12 @@ class Router:
         """
         if entry := self._by_name.get(requested_id):
             return Route(requested_id, entry, attempt)
+        rules = self._rules.get(self._undated.get(requested_id, requested_id))
         for pattern, tier in _TIERS:
             if fnmatchcase(requested_id, pattern):
-                return Route(requested_id, self._by_tier.get(tier, self._default), attempt)
+                return Route(requested_id, self._by_tier.get(tier, self._default), attempt, rules)
         if fnmatchcase(requested_id, _ANY_CLAUDE):
-            return Route(requested_id, self._default, attempt)
+            return Route(requested_id, self._default, attempt, rules)
         raise NotFound(f"model: {requested_id[:_LONGEST_SHOWN_ID]}")
 
     def get(self, model_id: str) -> Model:
@@ -161,16 +171,18 @@ class Router:
         )
 
     def _alias(self, alias: ClaudeModel) -> Model:
-        """Its name and dates are the alias's; its limits are those of the model that will answer."""
-        entry = self.resolve(alias.id).model
+        """Its name and dates are the alias's; its limits are those of the model that will answer, or, where its own
+        rules bind, no more than its own."""
+        route = self.resolve(alias.id)
+        entry, rules = route.model, route.rules
         return Model(
             id=alias.id,
             display_name=alias.display_name,
             created_at=_midnight(alias.created),
             lifecycle=alias.lifecycle,
             line=alias.line,
-            max_input_tokens=entry.window,
-            max_tokens=entry.max_output,
+            max_input_tokens=min(entry.window, rules.window) if rules else entry.window,
+            max_tokens=min(entry.max_output, rules.max_output) if rules else entry.max_output,
             retires_at=_midnight(alias.retires) if alias.retires else None,
         )
 
