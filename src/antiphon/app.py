@@ -18,6 +18,7 @@ from antiphon.core.settings import Settings
 from antiphon.gate.admission import Admission
 from antiphon.gate.identity import Gate
 from antiphon.http.app import HttpApp
+from antiphon.http.cors import Cors
 from antiphon.http.health import Operations
 from antiphon.http.messages import Messages, Receipt
 from antiphon.http.models import Models
@@ -167,6 +168,7 @@ class App:
             ],
             open_paths=frozenset(route.path for route in open_routes),
             identify=self.gate.identify,
+            cors=Cors(settings.cors_origins),
             metrics=parts.metrics,
             tracing=parts.tracing,
             clock=parts.clock,

@@ -24,6 +24,8 @@ OTHER: dict[str, tuple[str, object]] = {
     "catalogue": ('"my.toml"', "my.toml"),
     "models": ('["a", "b"]', ("a", "b")),
     "scripted": ('"rules.yaml"', "rules.yaml"),
+    "profile": ('"claude"', "claude"),
+    "cors_origins": ('["https://a", "https://b"]', ("https://a", "https://b")),
     "hub_url": ('"https://hub.example"', "https://hub.example"),
     "hub_token": ('"hf_secret"', "hf_secret"),
     "log_level": ('"debug"', "debug"),

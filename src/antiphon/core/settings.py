@@ -26,6 +26,8 @@ _PREFIX = "ANTIPHON_"
 _NOT_SETTINGS = frozenset({"config"})
 
 _HUB_ADDRESS = r"^(https://|http://(localhost|127\.[0-9.]+|\[::1\])(?=[:/]|\Z))[^\s@?#]*\Z"
+#: Settings that hold several values; the environment writes them with commas between.
+_LISTS = ("models", "cors_origins")
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 #: Up to a year: infinity is no time that a timer can be set to.
@@ -74,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest body of Messages and token counting (contract messages-and-inference 2.3)."""
     receive_seconds: Seconds = 60.0
     """How long a sender may take for the whole body."""
+    cors_origins: tuple[Text, ...] = ()
+    """Origins of web pages that may call the API from a browser, e.g. `https://app.example.com`; none by default."""
     early_start_seconds: Seconds = 2.0
     """A stream still waiting for a seat after this long answers 200 and `message_start`."""
     ping_seconds: Seconds = 10.0
@@ -130,8 +134,9 @@ def load(
     for source in sources:
         _check_names(source)
         merged |= source.values
-    if isinstance(merged.get("models"), str):
-        merged["models"] = [name.strip() for name in merged["models"].split(",") if name.strip()]
+    for name in _LISTS:
+        if isinstance(merged.get(name), str):
+            merged[name] = [part.strip() for part in merged[name].split(",") if part.strip()]
     try:
         return msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as error:

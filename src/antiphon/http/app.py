@@ -14,6 +14,7 @@ from antiphon.core.errors import AntiphonError, Internal, MethodNotAllowed
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
 from antiphon.gate.keys import credential_headers
+from antiphon.http.cors import Cors
 from antiphon.http.exchange import ClientGone, Exchange, Headers, Receive, Scope, Send
 from antiphon.http.routes import Route, Routes
 from antiphon.observe.logs import whereabouts
@@ -41,6 +42,7 @@ class HttpApp:
         table: list[Route],
         open_paths: frozenset[str],
         identify: Identify,
+        cors: Cors,
         metrics: Metrics,
         tracing: Tracing,
         clock: Clock,
@@ -49,6 +51,7 @@ class HttpApp:
         self._routes = Routes(table)
         self._open_paths = open_paths
         self._identify = identify
+        self._cors = cors
         self._metrics = metrics
         self._tracing = tracing
         self._clock = clock
@@ -64,6 +67,11 @@ class HttpApp:
         began = self._clock.monotonic()
         path = "unknown"
         try:
+            allowed = self._cors.preflight(exchange)
+            if allowed is not None:
+                await exchange.start(204, allowed)
+                await exchange.send({"type": "http.response.body", "body": b""})
+                return
             route, parameters = self._routes.find(exchange.method, exchange.path)
             path = route.path
             if path in self._open_paths:  # scrapes and health checks would drown the traces
@@ -81,6 +89,7 @@ class HttpApp:
         """Answer, with an error if need be."""
         try:
             if route.path not in self._open_paths:
+                self._cors.admit(exchange)
                 exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
                 exchange.version = version_of(exchange.header(b"anthropic-version"))
                 exchange.betas = betas_of(exchange.all_headers(b"anthropic-beta"))

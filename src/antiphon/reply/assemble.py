@@ -45,7 +45,7 @@ class Assembler:
         model: the id the client asked for.
         usage: what is known before the first token: the input side.
         stop_sequences: apply to the answer's text only (contract messages-and-inference 3.3).
-        by_token: each token's text is an event of its own. Otherwise a whole step's is: for when nobody sees them.
+        by_token: each token's text is an event of its own. Otherwise all text is one, at the end: nobody reads along.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Assembler:
         self._input = usage
         self._stops = StopMatcher(stop_sequences) if stop_sequences else None
         self._by_token = by_token
+        self._unread: list[bytes] = []
         self._cut_off = b""
         self._index = 0
         self._open = False
@@ -75,12 +76,16 @@ class Assembler:
 
     def feed(self, step: Step) -> list[Event]:
         """The events of one engine step. `outcome` is set once the phase is over; further steps are not wanted then."""
+        texts: list[str] = []
         if self._stops is not None:
             texts = self._until_stop(step.events, self._stops)
         else:
             self.output_tokens += sum([event.tokens for event in step.events])
             parts = [event.data for event in step.events]
-            texts = self._decode_each(parts) if self._by_token else [self._decode(b"".join(parts))]
+            if self._by_token:
+                texts = self._decode_each(parts)
+            else:
+                self._unread += parts
         if step.finish is not None and self.outcome is None:
             self.outcome = Outcome(finish=step.finish)
             texts.append(self._rest())
@@ -138,7 +143,7 @@ class Assembler:
 
     def _rest(self) -> str:
         """What was held back, once it is known that nothing follows."""
-        text = self._decode(b"", final=True)
+        text = self._decode(b"".join(self._unread), final=True)
         return text if self._stops is None else self._stops.feed(text)[0] + self._stops.rest()
 
     def _shown(self, texts: Sequence[str]) -> list[Event]:
