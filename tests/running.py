@@ -18,6 +18,7 @@ from antiphon.app import App
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope, UsageRecord
 from antiphon.core.settings import Settings
 from antiphon.gate.keys import create_key
+from antiphon.http.protocol import uvicorn_config
 from antiphon.observe.traces import Tracing
 from antiphon.store import usage, workspaces
 from antiphon.store.database import open_database
@@ -64,8 +65,7 @@ class Running:
         try:
             await self.app.start()
             self.key = await self._key()
-            config = uvicorn.Config(self.app.http, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-            self._server = uvicorn.Server(config)
+            self._server = uvicorn.Server(uvicorn_config(self.app.http, closing_seconds=1))
             self._loop.call_soon(self._ready.set)
             await self._server.serve(sockets=[self._socket])
         finally:

@@ -23,10 +23,9 @@ from antiphon.cli.keys import any_key, first_key
 from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.errors import SettingsError
 from antiphon.core.settings import Settings
+from antiphon.http.protocol import uvicorn_config
 from antiphon.observe import logs
 
-#: Largest header block (uvicorn's own bound on one header line is below it).
-_HEADER_BYTES = 64 * 1024
 #: What is still under way when the drain is over gets this long for its last words.
 _CLOSING_SECONDS = 1
 _BACKLOG = 2048
@@ -92,7 +91,9 @@ async def run(settings: Settings) -> None:
                 # Last of all, so that a start that fails has not made a key that nobody was shown.
                 key = await first_key(settings, name="first start") if is_loopback(settings.host) else None
             _welcome(listener.getsockname()[1], settings, key)
-            await Server(_uvicorn(app), app, settings.drain_seconds).serve(sockets=[listener])
+            await Server(uvicorn_config(app.http, _CLOSING_SECONDS), app, settings.drain_seconds).serve(
+                sockets=[listener]
+            )
     finally:
         await app.stop()
 
@@ -121,19 +122,6 @@ def _stop_cancels() -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-
-
-def _uvicorn(app: App) -> uvicorn.Config:
-    return uvicorn.Config(
-        app.http,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=_CLOSING_SECONDS,
-        timeout_keep_alive=75,
-        h11_max_incomplete_event_size=_HEADER_BYTES,
-    )
 
 
 def is_loopback(host: str) -> bool:

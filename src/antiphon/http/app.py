@@ -59,9 +59,13 @@ class HttpApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self._request(Exchange(scope, receive, send, self._ids.make("req")))
+            await self._request(Exchange(scope, receive, send, self.request_id()))
         else:
             await send({"type": "websocket.close", "code": 1000})
+
+    def request_id(self) -> str:
+        """A fresh id for an answer."""
+        return self._ids.make("req")
 
     async def _request(self, exchange: Exchange) -> None:
         began = self._clock.monotonic()
