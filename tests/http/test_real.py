@@ -12,19 +12,19 @@ from running import Running, text_of
 pytestmark = pytest.mark.real
 
 PARIS: Any = [{"role": "user", "content": "What is the capital of France?"}]
+#: The newest version of the API, which the SDK asks for, has no temperature any more.
+GREEDY: Any = {"extra_body": {"temperature": 0}, "extra_headers": {"anthropic-version": "2023-06-01"}}
 #: Without one the template puts its own there, with which this model wanders.
 SYSTEM = "Answer the question."
 
 
 def test_the_smallest_model_answers_streams_and_counts(smol: Running) -> None:
     client = smol.client()
-    plain = client.messages.create(
-        model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, extra_body={"temperature": 0}
-    )
+    plain = client.messages.create(model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, **GREEDY)
     assert "Paris" in text_of(plain)
     assert plain.stop_reason == "end_turn"
     with client.messages.stream(
-        model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, extra_body={"temperature": 0}
+        model="claude-haiku-5-5", max_tokens=60, messages=PARIS, system=SYSTEM, **GREEDY
     ) as stream:
         deltas = list(stream.text_stream)
         final = stream.get_final_message()
@@ -50,7 +50,7 @@ def test_its_limits_are_the_real_ones(smol: Running) -> None:
 def test_a_stop_sequence_cuts_a_real_answer(smol: Running) -> None:
     message = smol.client().messages.create(
         model="claude-haiku-5-5", max_tokens=30, messages=PARIS, system=SYSTEM, stop_sequences=["France"],
-        extra_body={"temperature": 0},
+        **GREEDY,
     )  # fmt: skip
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "France")
     assert text_of(message) == "The capital of "
@@ -60,7 +60,7 @@ def test_prefill_is_continued(smol: Running) -> None:
     message = smol.client().messages.create(
         model="claude-haiku-5-5", max_tokens=10,
         messages=[*PARIS, {"role": "assistant", "content": "The capital of France is"}],
-        extra_body={"temperature": 0},
+        **GREEDY,
     )  # fmt: skip
     assert text_of(message).startswith(" Paris")
 
@@ -101,9 +101,7 @@ PAST: Any = [
 
 def test_the_default_model_answers_and_a_tools_past_is_counted_as_billed(qwen: Running) -> None:
     client = qwen.client()
-    fact = client.messages.create(
-        model="claude-sonnet-5-5", max_tokens=20, messages=PARIS, extra_body={"temperature": 0}
-    )
+    fact = client.messages.create(model="claude-sonnet-5-5", max_tokens=20, messages=PARIS, **GREEDY)
     assert "Paris" in text_of(fact)
     assert fact.stop_reason == "end_turn"
     message = client.messages.create(
