@@ -2,8 +2,8 @@
 
 It has no key, no parsing, no plan, no journal, no log: it reads the request's body, throws it away and sends bytes that
 were captured from Antiphon, as a plain ASGI app writes them: one `send` with the whole JSON answer, or one `send` per
-event of a stream. The path says which: `/plain`, `/stream`, and `/batched`, which joins 16 events in a `send`, as
-Antiphon does with the events of one engine step.
+event of a stream. The path says which: `/plain` and `/long`, `/stream`, and `/batched`, which joins 16 events in a
+`send`, as Antiphon does with the events of one engine step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-#: Names the folder with `plain` and `stream`, the bytes of one answer each.
+#: Names the folder with `plain`, `long` and `stream`, the bytes of one answer each.
 FOLDER_VARIABLE = "BENCH_ANSWERS"
 _BATCH = 16
 _JSON = (b"content-type", b"application/json")
@@ -33,17 +33,17 @@ def events_of(stream: bytes) -> list[bytes]:
 def app() -> App:
     """Made by uvicorn (`--factory`)."""
     folder = Path(os.environ[FOLDER_VARIABLE])
-    plain = (folder / "plain").read_bytes()
+    plain = {f"/{name}": (folder / name).read_bytes() for name in ("plain", "long")}
     events = events_of((folder / "stream").read_bytes())
     batches = [b"".join(events[start : start + _BATCH]) for start in range(0, len(events), _BATCH)]
-    length = (b"content-length", b"%d" % len(plain))
 
     async def answer(scope: Message, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
             pass
-        if scope["path"] == "/plain":
-            await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
-            await send({"type": "http.response.body", "body": plain})
+        if body := plain.get(scope["path"]):
+            headers = [_JSON, (b"content-length", b"%d" % len(body))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
         else:
             await _stream(send, batches if scope["path"] == "/batched" else events)
 

@@ -1,9 +1,12 @@
 """`make bench-gateway`: what the whole path of a request costs, beside a bare ASGI app that sends the same bytes.
 
 Antiphon is as it is served: a real key, the plan with the Qwen template and tokenizer, the journal on the disk, its log
-in a file, metrics. Only the engine is scripted: 200 tokens an answer at full speed, each an event of its own. Both
-servers are uvicorn with one worker on one core, `wrk` is on another, and they are measured in turn (A B A B), so that
-whatever else the machine does meets both; what counts is the median of the rounds' ratios.
+in a file, metrics. Only the engine is scripted, and plays at full speed: streams of 200 tokens, each an event of its
+own; plain answers of 40, because what is long is streamed (those of 200 are measured, too, without a bar).
+
+Both servers are uvicorn with one worker on one core, `wrk` is on another, and they are measured in turn (A B A B), so
+that whatever else the machine does meets both. What counts is the median of the rounds' ratios; of the rounds, those
+count in which others left the machine alone.
 
 Last, a second server answers 100,000 requests (plain, streamed, refused, failing half-way, left by their clients), and
 must end with the memory it began with.
@@ -47,15 +50,17 @@ _MODEL = "qwen2.5-coder-1.5b-instruct"
 _SCRIPT = Path(__file__).parent / "gateway.yaml"
 _FAILING = Path(__file__).parent / "gateway-failing.yaml"
 _TOKENS = 200
+_PLAIN_TOKENS = 40
+_PLENTY = 4 * _TOKENS
 
 _ROUNDS = 5
 #: Others may run on the machine, too. A round in which they took more than this many cores does not count, unless no
 #: quieter ones are to be had.
 _QUIET = 0.1
-_MOST_ROUNDS = 9
+_MOST_ROUNDS = 8
 _CONNECTIONS = 16
 _SECONDS = 2
-_BATCHED_SECONDS = 1
+_BESIDE_SECONDS = 1
 _SYNCS = 50
 
 _JSON_BAR = Bar("at least", 0.05)
@@ -71,9 +76,7 @@ _WARM_REQUESTS = 12_000
 _MEMORY_BAR = Bar("at most", 8.0)
 
 _SYSTEM = "You are a careful assistant who answers in plain words."
-_QUESTION = (
-    "Question 000000000000: how far is it from the door of the old mill to the river, and who walked there last?"
-)
+_QUESTION = "Question 00000000: how far is it from the door of the old mill to the river?"
 
 
 def main() -> int:
@@ -91,9 +94,9 @@ def main() -> int:
         figures,
         where=where,
         setting={
-            "answer": f"{_TOKENS} tokens, one event each",
+            "answers": f"streams of {_TOKENS} tokens, one event each; plain ones of {_PLAIN_TOKENS}",
             "connections": f"{_CONNECTIONS}, and 1 for the latency",
-            "rounds": f"the quietest {_ROUNDS}; in each, Antiphon and the bare app in turn; figures are medians of the rounds",
+            "rounds": f"the quietest {_ROUNDS}, Antiphon and the bare app in turn in each; figures are medians",
             "cores": "server on one, wrk on another",
         },
         seconds=time.monotonic() - began,
@@ -111,10 +114,13 @@ class _Bench:
         self._server_core, load_core = two_cores()
         os.sched_setaffinity(0, {load_core})  # for us, and so for wrk
         self._key = _antiphon("keys", "create", "--quiet", "--home", str(home))
-        self._plain, self._stream = self._file("plain", stream=False), self._file("stream", stream=True)
-        self._bare_plain, self._bare_stream, self._bare_batched = (
-            self._file(path, path=f"/{path}", stream=path != "plain") for path in ("plain", "stream", "batched")
+        self._plain = self._file("plain", tokens=_PLAIN_TOKENS)
+        self._long = self._file("long")
+        self._stream = self._file("stream", stream=True)
+        self._bare_plain, self._bare_long, self._bare_stream, self._bare_batched = (
+            self._file(path, path=f"/{path}") for path in ("plain", "long", "stream", "batched")
         )
+        self._whole: dict[str, int] = {}
 
     def figures(self) -> list[Figure]:
         with self._served(_SCRIPT) as antiphon:
@@ -144,26 +150,31 @@ class _Bench:
 
     def _capture(self, antiphon: Server) -> None:
         """Take one answer of each kind, see that it is what is to be measured, and keep it for the bare app."""
-        status, plain = exchange(antiphon.port, self._message(stream=False, close=True))
-        message = msgspec.json.decode(plain)
-        if status != 200 or message["usage"]["output_tokens"] != _TOKENS + 1:  # the end of an answer is a token too
-            raise Unmeasurable(f"the plain answer is not as expected: {status} {plain[:500]!r}")
-        status, stream = exchange(antiphon.port, self._message(stream=True, close=True))
-        kinds = [event.partition(b"\n")[0] for event in events_of(stream)]
+        # The end of an answer counts as a token; one that is cut off has none.
+        for name, tokens, expected in (("plain", _PLAIN_TOKENS, _PLAIN_TOKENS), ("long", _PLENTY, _TOKENS + 1)):
+            status, body = exchange(antiphon.port, self._message(tokens=tokens, close=True))
+            if status != 200 or msgspec.json.decode(body)["usage"]["output_tokens"] != expected:
+                raise Unmeasurable(f"the {name} answer is not as expected: {status} {body[:500]!r}")
+            self._keep(name, body)
+        status, body = exchange(antiphon.port, self._message(stream=True, close=True))
+        kinds = [event.partition(b"\n")[0] for event in events_of(body)]
         if (
             status != 200
             or kinds.count(b"event: content_block_delta") != _TOKENS
             or kinds[-1] != b"event: message_stop"
         ):
-            raise Unmeasurable(f"the stream is not as expected: {status} {stream[:500]!r}")
+            raise Unmeasurable(f"the stream is not as expected: {status} {body[:500]!r}")
         self._events = len(kinds)
-        self._plain_bytes, self._stream_bytes = len(plain), len(stream)
-        (self._home / "plain").write_bytes(plain)
-        (self._home / "stream").write_bytes(stream)
+        self._keep("stream", body)
+        self._keep("batched", body)
+
+    def _keep(self, name: str, body: bytes) -> None:
+        self._whole[name] = len(body)
+        (self._home / name).write_bytes(body)
 
     def _compare(self, antiphon: Server, bare: Server) -> list[Figure]:
         """Rounds until enough of them had the machine to themselves; failing that, the quietest ones."""
-        self._load(antiphon, self._plain, 1)
+        self._load(antiphon, self._long, 1)
         self._load(antiphon, self._stream, 1)
         rounds: list[dict[str, float]] = []
         while len(rounds) < _MOST_ROUNDS and sum(each["others"] <= _QUIET for each in rounds) < _ROUNDS:
@@ -186,6 +197,8 @@ class _Bench:
             of("JSON requests, bare app", "/s", "bare_json"),
             of("JSON p99", "ms", "json_p99"),
             of("CPU of a JSON request", "ms", "json_cpu"),
+            of(f"JSON requests of {_TOKENS} tokens, of the bare app's", "×", "long_ratio"),
+            of(f"JSON requests of {_TOKENS} tokens", "/s", "long"),
             of("stream events", "/s", "events"),
             of("stream events, bare app, a send for each", "/s", "bare_events"),
             of("stream events, of a bare app's that joins 16 in a send", "×", "batched_ratio"),
@@ -200,9 +213,11 @@ class _Bench:
         """A B A B A B: plain answers, streams, and plain answers at one connection."""
         json, json_cpu = self._whole_load(antiphon, self._plain)
         bare_json = self._load(bare, self._bare_plain)
+        long, _ = self._whole_load(antiphon, self._long)
+        bare_long = self._load(bare, self._bare_long, _BESIDE_SECONDS)
         stream, stream_cpu = self._whole_load(antiphon, self._stream)
         bare_stream = self._load(bare, self._bare_stream)
-        batched = self._load(bare, self._bare_batched, _BATCHED_SECONDS)
+        batched = self._load(bare, self._bare_batched, _BESIDE_SECONDS)
         single = self._load(antiphon, self._plain, connections=1)
         antiphon.settle()
         bare_single = self._load(bare, self._bare_plain, connections=1)
@@ -211,6 +226,8 @@ class _Bench:
             "bare_json": bare_json.per_second,
             "json_ratio": json.per_second / bare_json.per_second,
             "json_p99": json.p99_ms,
+            "long": long.per_second,
+            "long_ratio": long.per_second / bare_long.per_second,
             "json_cpu": json_cpu,
             "events": stream.per_second * self._events,
             "bare_events": bare_stream.per_second * self._events,
@@ -227,7 +244,7 @@ class _Bench:
         """One run in which every answer was good and whole."""
         load = self._wrk.run(target.port, [request], connections, seconds)
         self._answered[target.port] += load.requests
-        whole = self._plain_bytes if request.name.startswith("plain") else self._stream_bytes
+        whole = self._whole[request.name.partition("-")[0].partition(".")[0]]
         # wrk counts the bytes of answers that its end cut off, too, and headers: never less than the bodies.
         if load.refused or load.bytes < load.requests * whole * 0.98:
             raise Unmeasurable(f"{load.refused} of {load.requests} answers were refusals; {load.bytes:,} bytes came")
@@ -278,11 +295,11 @@ class _Bench:
 
     def _mixture(self) -> tuple[list[Path], float]:
         """Raw requests to send in turn, and which part of them is refused."""
-        good = [self._file("mixed-plain", stream=False, padded=True)] * 8
+        good = [self._file("mixed-plain", padded=True)] * 8
         good += [self._file("mixed-stream", stream=True, padded=True)] * 5
         good += [self._file("mixed-breaks", stream=True, question="Please fail half-way.", padded=True)]
         bad = [
-            self._file("mixed-fails", stream=False, question="Please fail half-way."),
+            self._file("mixed-fails", question="Please fail half-way."),
             self._write("mixed-no-json", self._raw("/v1/messages", b'{"model":')),
             self._write(
                 "mixed-no-message", self._raw("/v1/messages", b'{"model":"claude","max_tokens":1,"messages":[]}')
@@ -296,11 +313,17 @@ class _Bench:
         return [both[place * 7 % len(both)] for place in range(len(both))], len(bad) / len(both)
 
     def _message(
-        self, *, stream: bool, question: str = _QUESTION, path: str = "/v1/messages", close: bool = False
+        self,
+        *,
+        stream: bool = False,
+        tokens: int = _PLENTY,
+        question: str = _QUESTION,
+        path: str = "/v1/messages",
+        close: bool = False,
     ) -> bytes:
         body = {
             "model": _MODEL,
-            "max_tokens": 4 * _TOKENS,
+            "max_tokens": tokens,
             "stream": stream,
             "system": _SYSTEM,
             "messages": [{"role": "user", "content": question}],
@@ -328,7 +351,8 @@ class _Bench:
         self,
         name: str,
         *,
-        stream: bool,
+        stream: bool = False,
+        tokens: int = _PLENTY,
         question: str = _QUESTION,
         path: str = "/v1/messages",
         padded: bool = False,
@@ -337,7 +361,7 @@ class _Bench:
         if padded:
             question += " " + "It is a long story, and every part of it matters to somebody. " * 8
         where = name if path == "/v1/messages" else f"{name}-bare"
-        return self._write(where, self._message(stream=stream, question=question, path=path))
+        return self._write(where, self._message(stream=stream, tokens=tokens, question=question, path=path))
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self._home / f"{name}.request"

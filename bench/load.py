@@ -28,7 +28,7 @@ _SETTLE_SECONDS = 30.0
 #: Idle is who takes less than this of the CPU in so long: one tick of the clock that Linux counts CPU time with.
 _IDLE_CPU, _IDLE_SECONDS = 0.011, 0.3
 #: Prompts of one run of `wrk` are numbered from a multiple of this.
-_NUMBERS = 10_000_000
+_NUMBERS = 500_000
 
 
 class Unmeasurable(Exception):

@@ -1,5 +1,5 @@
 -- wrk -s requests.lua URL -- FIRST FILE...
--- Sends the raw requests of the files in turn. A row of twelve zeros in one of them becomes a number that counts up from
+-- Sends the raw requests of the files in turn. A row of eight zeros in one of them becomes a number that counts up from
 -- FIRST, so that no two prompts are alike and no cache of encoded texts answers for the tokenizer.
 local requests = {}
 local number = 0
@@ -10,7 +10,7 @@ function init(args)
     local file = assert(io.open(args[place], "rb"))
     local text = file:read("*a")
     file:close()
-    local from, to = text:find("000000000000", 1, true)
+    local from, to = text:find("00000000", 1, true)
     if from then
       requests[#requests + 1] = { text:sub(1, from - 1), text:sub(to + 1) }
     else
@@ -23,7 +23,7 @@ function request()
   number = number + 1
   local parts = requests[number % #requests + 1]
   if parts[2] then
-    return parts[1] .. string.format("%012d", number) .. parts[2]
+    return parts[1] .. string.format("%08d", number) .. parts[2]
   end
   return parts[1]
 end

@@ -78,40 +78,25 @@ class Exchange:
         announced = self.header(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
             raise RequestTooLarge(_too_large(limit))
-        message = await self._next_part(seconds)
-        if not message.get("more_body"):
-            return self._checked(message.get("body", b""), limit)
-        parts = [message.get("body", b"")]
-        received = len(parts[0])
         try:
             async with asyncio.timeout(seconds):
-                while message.get("more_body"):
-                    message = await self._next_part(None)
-                    parts.append(message.get("body", b""))
-                    received += len(parts[-1])
-                    if received > limit:
-                        raise RequestTooLarge(_too_large(limit))
+                return await self._whole_body(limit)
         except TimeoutError:
             raise ReceiptTimeout("The request body did not arrive in time") from None
+
+    async def _whole_body(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        room, more = limit, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            room -= len(parts[-1])
+            if room < 0:
+                raise RequestTooLarge(_too_large(limit))
+            more = message.get("more_body", False)
         return b"".join(parts)
-
-    async def _next_part(self, seconds: float | None) -> MutableMapping[str, Any]:
-        try:
-            if seconds is None:
-                message = await self.receive()
-            else:
-                async with asyncio.timeout(seconds):
-                    message = await self.receive()
-        except TimeoutError:
-            raise ReceiptTimeout("The request body did not arrive in time") from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message
-
-    def _checked(self, body: bytes, limit: int) -> bytes:
-        if len(body) > limit:
-            raise RequestTooLarge(_too_large(limit))
-        return body
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""

@@ -60,13 +60,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_headers:
-            if self._deadline is None:
-                self._await_headers()
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES and not self._ends_within(data):
                 self._refuse(431, "Request headers are too large")
                 return
         super().data_received(data)
+        # Headers nearly always come whole, and need no timer then.
+        if self._in_headers and self._header_bytes and self._deadline is None:
+            self._await_headers()
 
     def on_message_begin(self) -> None:
         self._in_headers = True
