@@ -37,10 +37,10 @@ from antiphon.routing import catalogue
 from antiphon.serving import models_folder
 from antiphon.store import keys
 
-_SYSTEM = "You are a programming tutor. Answer with a few lines of code, then one sentence."
+_SYSTEM = "You are a concise programming tutor. Answer with one short function, then one sentence about it."
 _QUESTION = "Write a Python function that tells whether a word is a palindrome."
 _MODEL = "claude-sonnet-5-5"
-_MAX_TOKENS = 200
+_MAX_TOKENS = 120
 _READY_SECONDS = 180
 
 
