@@ -19,16 +19,17 @@ from antiphon.gate.admission import Admission
 from antiphon.gate.identity import Gate
 from antiphon.http.app import HttpApp
 from antiphon.http.cors import Cors
+from antiphon.http.exchange import Receipt
 from antiphon.http.health import Operations
-from antiphon.http.messages import Messages, Receipt
+from antiphon.http.messages import Messages, inference
 from antiphon.http.models import Models
+from antiphon.http.openapi import Description
 from antiphon.http.routes import Route
 from antiphon.http.streaming import StreamLimits
 from antiphon.ledger.journal import Journal
 from antiphon.ledger.posting import Posting, into
 from antiphon.observe.metrics import Metrics, Reading
 from antiphon.observe.traces import Tracing, tracing
-from antiphon.routing.profile import claude_rules
 from antiphon.routing.resolve import Router
 from antiphon.serving import check_tokenizer, served_models
 from antiphon.store import workspaces
@@ -75,7 +76,7 @@ class App:
         journal = Journal(settings.home_path / "journal" / "server")
         parts = Parts(
             admission=Admission(_TURNS),
-            router=Router([card for card, _ in served], rules=claude_rules() if settings.profile == "claude" else None),
+            router=Router([card for card, _ in served], profile=settings.profile),
             models={card.name: model for card, model in served},
             journal=journal,
             metrics=Metrics(),
@@ -148,24 +149,28 @@ class App:
     def _http(self) -> HttpApp:
         settings, parts = self.settings, self.parts
         limits = StreamLimits(settings.early_start_seconds, settings.ping_seconds, settings.stall_seconds)
-        messages = Messages(parts, Receipt(settings.body_bytes, settings.receive_seconds), limits)
+        receipt = Receipt(settings.body_bytes, settings.receive_seconds)
+        messages = Messages(parts, limits)
         models = Models(parts.router)
         operations = Operations(antiphon.__version__, self.components, parts.metrics)
         reading = ("GET", "HEAD")
+        description = Description(antiphon.__version__)
         open_routes = [
             Route("/", reading, operations.root),
             Route("/health/live", reading, operations.live),
             Route("/health/ready", reading, operations.ready),
             Route("/metrics", reading, operations.metrics),
+            Route("/openapi.json", reading, description.get),
         ]
+        keyed_routes = [
+            Route("/v1/messages", ("POST",), messages.create, receipt, inference),
+            Route("/v1/messages/count_tokens", ("POST",), messages.count_tokens, receipt, inference),
+            Route("/v1/models", reading, models.list),
+            Route("/v1/models/{model_id}", reading, models.get),
+        ]
+        description.describe(open_routes, keyed_routes)
         return HttpApp(
-            table=[
-                *open_routes,
-                Route("/v1/messages", ("POST",), messages.create),
-                Route("/v1/messages/count_tokens", ("POST",), messages.count_tokens),
-                Route("/v1/models", reading, models.list),
-                Route("/v1/models/{model_id}", reading, models.get),
-            ],
+            table=[*open_routes, *keyed_routes],
             open_paths=frozenset(route.path for route in open_routes),
             identify=self.gate.identify,
             cors=Cors(settings.cors_origins),

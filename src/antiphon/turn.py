@@ -32,7 +32,7 @@ from antiphon.ledger.journal import Journal
 from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
 from antiphon.plan.plan import Done, Plan, Planner
-from antiphon.reply.assemble import Assembler, Outcome
+from antiphon.reply.assemble import Assembler, Conditions, Outcome
 from antiphon.routing import profile
 from antiphon.routing.resolve import Route, Router
 from antiphon.wire.events import Event, MessageStart
@@ -86,7 +86,7 @@ async def count(parts: Parts, caller: Caller, parsed: Parsed[CountTokensRequest]
         Overloaded: the server is full.
     """
     with parts.admission.admit(caller):
-        route = _routed(parts, parsed.request)
+        route = _routed(parts, caller, parsed.request)
         planner = parts.models[route.model.name].planner
         if len(parsed.raw) <= INLINE_BYTES:
             return planner.count(parsed.request)
@@ -121,9 +121,9 @@ class Turn:
             self._ticket = self._parts.admission.admit(self._caller)
         try:
             with tracing.step("antiphon.route"):
-                self._route = _routed(self._parts, self._request)
+                self._route = _routed(self._parts, self._caller, self._request)
                 self._model = self._parts.models[self._route.model.name]
-            tracing.chat(self._request.model, self._request.max_tokens, self._request.stream)
+            tracing.chat(self._request.model, self._request.max_tokens, self._request.streamed)
             with tracing.step("antiphon.plan"):
                 self._plan = await self._planned()
         except BaseException:
@@ -134,7 +134,8 @@ class Turn:
             self._request.model,
             self._plan.input,
             self._plan.stop_sequences,
-            by_token=self._request.stream,
+            by_token=self._request.streamed,
+            conditions=Conditions.of(self._request),
         )
 
     def close(self) -> None:
@@ -180,9 +181,10 @@ class Turn:
         await sink.put(self._answer.end(stop_reason))
 
     async def _planned(self) -> Plan:
+        window = self._route.rules.window if self._route.rules is not None else None
         if self._size <= INLINE_BYTES:
-            return self._model.planner.plan(self._request)
-        return await asyncio.to_thread(self._model.planner.plan, self._request)
+            return self._model.planner.plan(self._request, window)
+        return await asyncio.to_thread(self._model.planner.plan, self._request, window)
 
     async def _generate(self, seat: Seat, sink: Sink) -> StopReason:
         phase = self._plan.first()
@@ -215,7 +217,7 @@ class Turn:
             requested_model=request.model,
             served_model=self._model.name,
             engine=self._model.engine.describe().engine,
-            streamed=request.stream,
+            streamed=request.streamed,
             geography=request.inference_geo,
             user_id=request.metadata.user_id if request.metadata else None,
         )
@@ -227,9 +229,9 @@ class Turn:
         self._parts.metrics.turn(record)
 
 
-def _routed(parts: Parts, request: Conversation) -> Route:
+def _routed(parts: Parts, caller: Caller, request: Conversation) -> Route:
     """The route for the id that was asked, after what the id itself refuses (only under `profile = "claude"`)."""
-    route = parts.router.resolve(request.model)
+    route = parts.router.resolve(request.model, profile=caller.profile)
     if route.rules is not None:
         profile.check(route.rules, request)
     return route

@@ -247,6 +247,17 @@ async def test_the_keys_of_an_archived_workspace_do_not_count(gate: Gate, databa
     await _refused(gate, None, key)
 
 
+async def test_what_a_workspace_is_set_to_comes_with_its_callers(gate: Gate, database: Database) -> None:
+    key = (await _key(database)).key.encode()
+    await gate.load()
+    assert (await gate.identify(None, key)).profile is None
+    for profile in ("claude", "model", None):
+        async with database.transaction() as connection:
+            await workspaces.set_profile(_SCOPE, connection, profile)
+        await gate.load()
+        assert (await gate.identify(None, key)).profile == profile
+
+
 async def test_a_key_that_was_just_made_counts_at_once(gate: Gate, database: Database, clock: _Clock) -> None:
     key = (await _key(database)).key.encode()
     clock.ms += 26

@@ -75,6 +75,7 @@ def test_what_is_no_sound_request_is_answered_once_and_closed(server: Running, d
     assert b'"type":"error"' in answer
 
 
+@pytest.mark.behaviour("client-surface-1.6-status-431")
 def test_headers_that_are_too_many_or_too_large_are_431(server: Running) -> None:
     many = request(server, *(b"x-%d: 1" % n for n in range(protocol.HEADER_LINES + 1)))
     assert refusal(sent(server, many))[0] == 431
@@ -90,6 +91,7 @@ def test_a_large_body_behind_small_headers_is_not_mistaken_for_headers(server: R
     assert refusal(answer) == (400, "The request body is not valid JSON")
 
 
+@pytest.mark.behaviour("client-surface-1.4-closed-slow-headers")
 def test_headers_that_come_too_slowly_are_408_and_silence_is_closed(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +110,31 @@ def test_a_kept_connection_is_bounded_for_every_request_on_it(server: Running, m
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         connection.sendall(b"GET /v1/mod")
         assert refusal(connection.recv(65536))[0] == 408
+
+
+def test_what_is_left_of_a_refused_body_has_a_deadline_too(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is out, nobody reads the body any more, and it comes a byte at a time."""
+    monkeypatch.setattr(protocol, "REST_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"POST /v1/nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        assert refusal(connection.recv(65536))[0] == 404
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(500):
+                connection.sendall(b" ")
+                time.sleep(0.01)
+
+
+def test_what_is_left_of_a_refused_body_may_still_come_and_the_connection_goes_on(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "REST_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"POST /v1/nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345")
+        assert refusal(connection.recv(65536))[0] == 404
+        connection.sendall(b"67890")
+        time.sleep(1)  # past the deadline, which is over with the body
+        connection.sendall(request(server, line=b"GET /v1/models?limit=1 HTTP/1.1"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_many_idle_connections_do_not_matter(server: Running) -> None:

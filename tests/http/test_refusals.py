@@ -42,10 +42,19 @@ def told(reply: httpx2.Response) -> str:
     return str(body["error"]["message"])
 
 
+IMAGE: Any = {"type": "image", "source": {"type": "url", "url": "https://a.example/b.png"}}
+SEARCHED: Any = {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "x"}]}
+
+
+def result(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": content}]}
+
+
 def says(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
+@pytest.mark.behaviour("client-surface-2.1-messages-required", "client-surface-2.1-messages-roles")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -56,10 +65,9 @@ def says(text: str) -> dict[str, Any]:
         ({"temperature": 1.1}, "temperature: Input should be less than or equal to 1"),
         ({"messages": "hi"}, "messages: Input should be a valid list"),
         ({"messages": []}, "messages: at least one message is required"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input 'tool' is not one of the documented values"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: Input should be 'assistant', 'system' or 'user'"),
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text: Field required"),
-        ({"messages": [{"role": "user", "content": [{"type": "tex", "text": ""}]}]}, "messages.0.content.0.type: Input 'tex' is not one of the documented values"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages.0.content.0.text.text: Field required"),
         (says(""), "messages.0.content: messages: text content blocks must be non-empty"),
         (says(" \n"), "messages.0.content: messages: text content blocks must contain non-whitespace text"),
         ({"system": [{"type": "text", "text": ""}]}, "system.0.text: system: text content blocks must be non-empty"),
@@ -71,6 +79,16 @@ def says(text: str) -> dict[str, Any]:
         ({"tools": [{"name": "look"}]}, "tools.0.custom.input_schema: Field required"),
         ({"tools": [TOOL | {"name": "no good"}]}, "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'"),
         ({"tools": [TOOL, TOOL]}, "tools: Tool names must be unique."),
+        ({"tools": [TOOL | {"defer_loading": True}]}, "tools: At least one tool must have defer_loading=false."),
+        ({"tools": [TOOL], "messages": [USER, CALL, result([{"type": "tool_reference", "tool_name": "gone"}])]}, "messages.2.content.0.content.0: Tool reference 'gone' not found in available tools"),
+        ({"tools": [TOOL], "messages": [USER, CALL, result([SEARCHED, {"type": "text", "text": "x"}])]}, "messages.2.content.0.content: if one block is a `search_result`, all must be"),
+        ({"thinking": {"type": "disabled", "display": "omitted"}}, "thinking.disabled.display: Extra inputs are not permitted"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 1024}, "`max_tokens` must be greater than `thinking.budget_tokens`"),
+        ({"fallbacks": "default", "fallback_credit_token": "t"}, "fallback_credit_token: may not be combined with `fallbacks`"),
+        ({"messages": [USER, {"role": "system"}]}, "messages.1.content: Field required"),
+        ({"messages": [USER, {"role": "assistant", "content": [IMAGE]}, USER]}, "messages.1.content.0: `image` blocks are not allowed in assistant messages"),
+        ({"messages": [USER, {"role": "assistant", "content": [SEARCHED]}, USER]}, "messages.1.content.0: `search_result` blocks are not allowed in assistant messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}]}]}, "messages.0.content.0: `server_tool_use` blocks are not allowed in user messages"),
         ({"tools": [TOOL], "messages": [USER, CALL]}, "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: t1. Each `tool_use` block must have a corresponding `tool_result` block in the next message."),
         ({"tools": [TOOL], "messages": [USER, CALL, USER]}, "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: t1. Each `tool_use` block must have a corresponding `tool_result` block in the next message."),
         ({"messages": [RESULT]}, "messages.0.content.0: unexpected `tool_use_id` found in `tool_result` blocks: t1. Each `tool_result` block must have a corresponding `tool_use` block in the previous message."),
@@ -83,20 +101,26 @@ def test_what_is_wrong_is_named_by_path_and_in_the_apis_words(
     assert (reply.status_code, told(reply)) == (400, message)
 
 
+@pytest.mark.behaviour(
+    "client-surface-2.1-output-config-format-read",
+    "client-surface-2.1-container-read",
+    "client-surface-2.1-mcp-servers-read",
+    "client-surface-2.4-web-search",
+)
 @pytest.mark.parametrize(
     ("change", "path"),
     [
         ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "look"}}, "tool_choice"),
-        ({"tools": [TOOL | {"strict": True}]}, "tools.0.strict"),
         ({"tools": [{"type": "web_search_20260318", "name": "web_search"}]}, "tools.0.type"),
         ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
         ({"output_format": {"type": "json_schema", "schema": {}}}, "output_format"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000}, "thinking.budget_tokens"),
         ({"mcp_servers": [{"type": "url", "name": "a", "url": "https://a"}]}, "mcp_servers"),
         ({"container": "container_1"}, "container"),
+        ({"billing_policy": {"type": "billing_policy", "bill_to": "user_profile"}}, "billing_policy.bill_to"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "x"}}]}]}, "messages.0.content.0"),
-        ({"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "x"}}]}]}, "messages.0.content.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "x", "media_type": "text/plain"}}]}]}, "messages.0.content.0"),
     ],
 )  # fmt: skip
 def test_a_promise_that_is_not_kept_yet_is_refused_by_path(server: Running, change: dict[str, Any], path: str) -> None:
@@ -109,6 +133,7 @@ def test_a_promise_that_is_not_kept_yet_is_refused_by_path(server: Running, chan
         assert "not supported by this server yet" in told(reply)
 
 
+@pytest.mark.behaviour("client-surface-0-thread-refused-by-code", "client-surface-1.6-code-thread-unsupported")
 def test_threads_are_refused_with_the_code_that_makes_the_sdk_do_without(server: Running) -> None:
     reply = post(server, {"thread": {"type": "create"}})
     assert reply.status_code == 400
@@ -116,10 +141,44 @@ def test_threads_are_refused_with_the_code_that_makes_the_sdk_do_without(server:
 
 
 @pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("compaction", {"type": "summarize"}),
+        ("fallbacks", [{"model": "claude-opus-5"}]),
+        ("fallback_credit_token", "t"),
+        ("fallback_credit_token", {"token": "t", "mode": "strict"}),
+    ],
+)
+def test_a_promise_about_the_answer_is_refused_where_one_is_asked_for(
+    server: Running, option: str, value: object
+) -> None:
+    assert told(post(server, {option: value})).startswith(f"{option}: ")
+    counted = httpx2.post(
+        f"{server.base_url}/v1/messages/count_tokens",
+        json={"model": "claude-opus-5-5", "messages": [USER], option: value},
+        headers={"x-api-key": server.key},
+    )
+    assert counted.status_code == 200
+
+
+@pytest.mark.behaviour(
+    "client-surface-2.1-messages-prefill",
+    "client-surface-2.1-tool-choice-auto",
+    "client-surface-2.1-thinking-hints",
+    "client-surface-2.1-output-config-effort",
+    "client-surface-2.1-metadata",
+    "client-surface-2.1-service-tier",
+    "client-surface-2.1-cache-control-read",
+    "client-surface-2.3-tool-result-null",
+    "client-surface-2.4-custom",
+    "client-surface-2.4-bash",
+    "client-surface-2.4-text-editor-20250728",
+)
+@pytest.mark.parametrize(
     "change",
     [
         {"tools": [TOOL], "tool_choice": {"type": "auto"}},
-        {"tools": [TOOL | {"cache_control": {"type": "ephemeral"}, "defer_loading": True, "eager_input_streaming": True}]},
+        {"tools": [TOOL | {"cache_control": {"type": "ephemeral"}, "eager_input_streaming": True}, TOOL | {"name": "later", "defer_loading": True}]},
         {"tools": [{"type": "bash_20250124", "name": "bash"}, {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"}]},
         {"tools": [TOOL], "messages": [USER, CALL, RESULT]},
         {"tools": [TOOL], "messages": [USER, CALL, {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": None, "is_error": True}]}]},
@@ -162,6 +221,7 @@ def test_a_body_that_is_no_request_is_400_and_never_500(server: Running, body: b
     assert (reply.status_code, told(reply)) == (400, message)
 
 
+@pytest.mark.behaviour("client-surface-0-methods")
 def test_paths_and_methods(server: Running) -> None:
     def ask(method: str, path: str) -> httpx2.Response:
         return httpx2.request(method, f"{server.base_url}{path}", headers={"authorization": f"Bearer {server.key}"})
@@ -177,6 +237,14 @@ def test_paths_and_methods(server: Running) -> None:
     assert told(wrong)
 
 
+@pytest.mark.behaviour(
+    "client-surface-0-key-as-bearer",
+    "client-surface-0-older-version",
+    "client-surface-0-request-id",
+    "client-surface-0-scope-ids",
+    "client-surface-1.2-none-is-401",
+    "client-surface-1.8-json",
+)
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -217,8 +285,10 @@ def test_a_sender_that_is_too_slow_is_told_so_and_sent_away(scripted: StartScrip
         answer = b""
         while part := sender.recv(4096):
             answer += part
-    assert answer.startswith(b"HTTP/1.1 408")
-    assert b"did not arrive in time" in answer
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b'"error_code":"request_body_timeout"' in answer
+    assert b"x-should-retry: true\r\n" in answer
+    assert b"connection: close\r\n" in answer
 
 
 def test_a_body_without_an_announced_length_is_bounded_too(scripted: StartScripted) -> None:
@@ -233,9 +303,9 @@ def test_a_body_without_an_announced_length_is_bounded_too(scripted: StartScript
     assert reply.json()["error"]["type"] == "request_too_large"
 
 
-def test_a_compressed_body_is_refused_by_its_code(server: Running) -> None:
+def test_an_unknown_encoding_is_refused_by_its_code(server: Running) -> None:
     reply = httpx2.post(
-        f"{server.base_url}/v1/messages", content=b"x", headers={"x-api-key": server.key, "content-encoding": "gzip"}
+        f"{server.base_url}/v1/messages", content=b"x", headers={"x-api-key": server.key, "content-encoding": "br"}
     )
     assert reply.status_code == 400
     assert reply.json()["error"]["details"] == {"error_code": "request_body_encoding_unsupported"}

@@ -1,6 +1,6 @@
 """The traps that broke other servers (contract platform-and-tools 13), a test for each, named after it.
 
-Not here yet: strict tools (trap 4, with tool calling), a tool block's stop reason (trap 7), grammar failures (trap 11 beyond
+Not here yet: a tool block's stop reason (trap 7), grammar failures (trap 11 beyond
 acceptance) and web search (trap 14, with the server tools).
 """
 
@@ -40,6 +40,7 @@ def count(server: Running, **change: Any) -> int:
     return int(reply.json()["input_tokens"])
 
 
+@pytest.mark.behaviour("client-surface-2.1-messages-roles", "client-surface-2.3-system-message")
 def test_trap_1_a_system_message_amid_the_conversation(server: Running) -> None:
     amid = [USER, {"role": "system", "content": "Be brief."}, {"role": "assistant", "content": "Yes."}, USER]
     assert post(server, messages=amid).status_code == 200
@@ -53,13 +54,22 @@ def test_trap_2_the_attribution_block_does_not_reach_the_prompt(server: Running)
     assert count(server, system=[prompt, block]) > count(server, system=[prompt])  # only first and apart
 
 
+@pytest.mark.behaviour("client-surface-2.1-context-management-read")
 def test_trap_3_context_management_is_accepted(server: Running) -> None:
     edits = {"edits": [{"type": "clear_tool_uses_20250919", "keep": {"type": "tool_uses", "value": 3}}]}
     assert post(server, context_management=edits).status_code == 200
 
 
+@pytest.mark.behaviour(
+    "client-surface-2.3-tool-use-written",
+    "client-surface-2.3-tool-reference-named",
+    "client-surface-2.4-common",
+)
 def test_trap_4_tool_extras_are_accepted(server: Running) -> None:
-    tools = [TOOL | {"defer_loading": True, "eager_input_streaming": True, "allowed_callers": ["direct"]}]
+    tools = [
+        TOOL | {"strict": True, "eager_input_streaming": True, "allowed_callers": ["direct"]},
+        TOOL | {"name": "later", "defer_loading": True},
+    ]
     called = [
         USER,
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {}, "caller": None}]},
@@ -68,6 +78,7 @@ def test_trap_4_tool_extras_are_accepted(server: Running) -> None:
     assert post(server, tools=tools, messages=called).status_code == 200
 
 
+@pytest.mark.behaviour("client-surface-0-usage-and-content-at-start")
 def test_trap_5_message_start_carries_the_true_input_tokens(server: Running) -> None:
     with server.client().messages.stream(model="claude-opus-5-5", max_tokens=5, messages=[USER]) as stream:
         first = next(iter(stream))
@@ -75,6 +86,7 @@ def test_trap_5_message_start_carries_the_true_input_tokens(server: Running) -> 
     assert first.message.usage.input_tokens == count(server)
 
 
+@pytest.mark.behaviour("client-surface-3-helper-events")
 def test_trap_6_and_7_blocks_open_and_close_in_order_and_the_stop_sequence_is_told(server: Running) -> None:
     with server.client().messages.stream(
         model="claude-opus-5-5",
@@ -95,6 +107,7 @@ def test_trap_6_and_7_blocks_open_and_close_in_order_and_the_stop_sequence_is_to
     assert (final.stop_reason, final.stop_sequence) == ("stop_sequence", " two")
 
 
+@pytest.mark.behaviour("client-surface-2.3-thinking-let-be")
 def test_trap_8_thinking_blocks_are_accepted_back_whatever_their_signature(server: Running) -> None:
     replayed = [
         USER,
@@ -111,6 +124,7 @@ def test_trap_8_thinking_blocks_are_accepted_back_whatever_their_signature(serve
     assert post(server, messages=replayed, thinking={"type": "adaptive"}).status_code == 200
 
 
+@pytest.mark.behaviour("client-surface-2.1-system", "client-surface-2.1-tools", "client-surface-2.3-text-counts")
 def test_trap_9_counting_sees_system_and_tools_and_bears_a_burst(server: Running) -> None:
     bare = count(server)
     assert count(server, system="Be very kind.") > bare
@@ -137,12 +151,14 @@ def test_trap_11_a_schema_that_no_grammar_can_hold_is_no_error(server: Running) 
     assert post(server, tools=[TOOL | {"input_schema": schema}]).status_code == 200
 
 
+@pytest.mark.behaviour("client-surface-0-beta-query-is-let-be")
 def test_trap_12_a_doubled_v1_a_beta_query_and_head(server: Running) -> None:
     assert post(server, "/v1/v1/messages").status_code == 200
     assert post(server, "/v1/messages?beta=true").status_code == 200
     assert httpx2.head(f"{server.base_url}/").status_code == 200
 
 
+@pytest.mark.behaviour("client-surface-0-pings-are-skipped", "client-surface-3-ping")
 def test_trap_13_a_stream_says_something_at_once(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: '', tokens: [late], delay_ms: 900}]", ping_seconds=0.2)
     with server.client().messages.stream(model="claude-opus-5-5", max_tokens=5, messages=[USER]) as stream:

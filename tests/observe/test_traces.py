@@ -107,6 +107,7 @@ def test_the_request_carries_the_genai_names(scripted: StartScripted, stream: bo
     assert set(noted) - set(expected) == {gen_ai.GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK}
 
 
+@pytest.mark.behaviour("client-surface-1.3-trace-context")
 def test_a_callers_traceparent_is_the_parent(scripted: StartScripted) -> None:
     collector = Collector(scripted)
     trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -111,7 +111,7 @@ def everywhere(text: str) -> Conversation:
                 "description": text,
                 "input_schema": {"type": "object", "properties": {text: {"description": text}}},
             },
-            {"type": "bash_20250124", "name": text},
+            {"type": "bash_20250124", "name": "bash"},
         ],
     )  # fmt: skip
 
@@ -161,6 +161,7 @@ def test_a_conversation_is_written_as_the_template_says() -> None:
     assert rendered.aligned and not rendered.folded
 
 
+@pytest.mark.behaviour("client-surface-2.1-messages-prefill")
 def test_prefill_is_left_open() -> None:
     rendered = BUILTIN.renderer.render(conversation(("user", "hi"), ("assistant", "The answer is")))
     assert written(BUILTIN, rendered).endswith("hi<|im_end|>\n<|im_start|>assistant\nThe answer is")

@@ -11,7 +11,8 @@ from antiphon.core.settings import Settings
 from antiphon.engine.contract import Sampling
 from antiphon.engine.sources import HubSource, WheelSource, parse_source
 from antiphon.routing import catalogue
-from antiphon.routing.catalogue import ModelEntry, Prices
+from antiphon.routing.catalogue import ModelEntry
+from antiphon.routing.prices import Prices
 
 _ENTRY = """
 [[models]]

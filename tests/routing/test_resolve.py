@@ -2,12 +2,18 @@ from __future__ import annotations
 
 from datetime import date
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from antiphon.core.errors import InvalidRequest, NotFound
+from antiphon.core.records import Profile
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import SCRIPTED, ModelCard, Tier
-from antiphon.routing.resolve import ClaudeModel, Router, claude_models
+from antiphon.routing.known import ClaudeModel, Lifecycle, claude_models
+from antiphon.routing.prices import Prices
+from antiphon.routing.resolve import Router
 
 
 def card(name: str, *tiers: Tier, day: int = 1, window: int = 1000) -> ModelCard:
@@ -41,6 +47,10 @@ def router() -> Router:
         ("claude-opus-4-5-20251101", OPUS),
         ("claude-3-opus-20240229", OPUS),
         ("claude-opus-5[1m]", OPUS),
+        ("claude-sonnet-4-5[1M][1m]", SMALL),
+        ("claude-opus-6", OPUS),
+        ("claude-haiku-6-20270101", SMALL),
+        ("claude-3-5-haiku-latest", SMALL),
         ("claude-fable-5-2", OPUS),
         ("claude-mythos-preview", OPUS),
         ("claude-sonnet-5-5", SMALL),
@@ -70,6 +80,8 @@ def test_names_and_claude_ids_find_their_model(router: Router, asked: str, answe
         "opus",
         "",
         "qwen2.5-coder-1.5b-instruct",
+        "anthropic/claude-opus-5-5",
+        "first[1m]",
     ],
 )
 def test_what_is_not_served_is_not_found_in_the_words_of_the_api(router: Router, asked: str) -> None:
@@ -84,6 +96,12 @@ def test_an_error_repeats_only_so_much_of_an_id(router: Router) -> None:
     with pytest.raises(NotFound) as raised:
         router.resolve("x" * 1_000_000)
     assert len(raised.value.message) < 300
+
+
+def test_an_id_of_any_length_is_looked_up_without_delay(router: Router) -> None:
+    """A pattern that tried the mark at every place would take minutes for this one."""
+    asked = "claude-opus-" + "[1m]" * 250_000 + "x"
+    assert router.resolve(asked).model == OPUS
 
 
 def test_a_tier_that_nobody_serves_goes_to_the_default() -> None:
@@ -105,8 +123,12 @@ def test_with_the_built_in_catalogue_every_known_id_is_served() -> None:
 # -- the list
 
 
+ALL: tuple[Lifecycle, ...] = ("active", "deprecated", "retired")
+RETIRED = {model.id for model in claude_models() if model.lifecycle == "retired"}
+
+
 def test_the_list_has_what_runs_and_every_known_id_newest_first(router: Router) -> None:
-    page = router.page(limit=1000)
+    page = router.page(limit=1000, lifecycles=ALL)
     assert {model.id for model in page.data} == {"first", "big", "small", "other"} | {m.id for m in claude_models()}
     assert [model.created_at for model in page.data] == sorted((m.created_at for m in page.data), reverse=True)
     assert not page.has_more
@@ -123,13 +145,83 @@ def test_an_alias_has_its_own_name_and_the_limits_of_what_answers(router: Router
     assert (own.display_name, own.line, own.max_tokens) == ("BIG", None, 2000)
 
 
+@pytest.mark.behaviour("client-surface-4.2-dates")
 def test_a_model_about_to_retire_says_when(router: Router) -> None:
     model = router.get("claude-sonnet-4-5-20250929")
     assert (model.lifecycle, model.retires_at) == ("deprecated", "2026-11-30T00:00:00Z")
+    preview = router.get("claude-mythos-preview")
+    assert (preview.lifecycle, preview.deprecated_at) == ("deprecated", "2026-06-09T00:00:00Z")
 
 
-def test_an_undated_id_gives_the_dated_one(router: Router) -> None:
-    assert router.get("claude-haiku-4-5").id == "claude-haiku-4-5-20251001"
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("claude-haiku-4-5", "claude-haiku-4-5-20251001"),
+        ("claude-3-5-haiku-latest", "claude-3-5-haiku-20241022"),
+        ("claude-sonnet-4-0", "claude-sonnet-4-20250514"),
+        ("claude-sonnet-4-5[1m]", "claude-sonnet-4-5-20250929"),
+        ("claude-opus-5-5[1M][1m]", "claude-opus-5-5"),
+        ("claude-opus-9[1m]", "claude-opus-9"),
+    ],
+)
+def test_each_way_to_write_an_id_gives_the_one_that_is_meant(router: Router, written: str, meant: str) -> None:
+    assert router.get(written).id == meant
+    bound = router.resolve(written, profile="claude") if meant not in RETIRED else None
+    assert bound is None or bound.rules == router.resolve(meant, profile="claude").rules
+
+
+# -- what is over, and whose rules bind
+
+
+def test_old_code_runs_unless_the_ids_own_rules_bind(router: Router) -> None:
+    assert len(RETIRED) == 7
+    for retired in RETIRED:
+        assert router.resolve(retired).rules is None
+        free, bound = router.get(retired), router.get(retired, profile="claude")
+        assert free.max_tokens is not None
+        assert free.capabilities is not None
+        with pytest.raises(NotFound) as raised:
+            router.resolve(retired, profile="claude")
+        assert raised.value.message == f"model: {retired}"
+        assert bound.lifecycle == "retired"
+        assert bound.retires_at is not None
+        assert (bound.max_input_tokens, bound.max_tokens, bound.capabilities) == (None, None, None)
+    with pytest.raises(NotFound, match=r"^model: claude-3-opus-latest$"):
+        router.resolve("claude-3-opus-latest", profile="claude")
+
+
+def test_the_call_s_profile_goes_before_the_installation_s() -> None:
+    free, bound = Router([DEFAULT]), Router([DEFAULT], profile="claude")
+    for router in (free, bound):
+        assert router.resolve("claude-opus-5", profile="model").rules is None
+        rules = router.resolve("claude-opus-5", profile="claude").rules
+        assert rules is not None
+        assert rules.window == 1_000_000
+        assert router.resolve("claude-opus-9", profile="claude").rules is None
+        assert router.resolve("first", profile="claude").rules is None
+    assert free.resolve("claude-opus-5").rules is None
+    assert bound.resolve("claude-opus-5").rules is not None
+
+
+def test_limits_are_the_smaller_ones_where_the_id_s_own_bind() -> None:
+    roomy = Router([card("roomy", window=2_000_000)])
+    assert roomy.get("claude-haiku-4-5").max_input_tokens == 2_000_000
+    own = roomy.get("claude-haiku-4-5", profile="claude")
+    assert (own.max_input_tokens, own.max_tokens) == (200_000, 64_000)
+    assert Router([DEFAULT]).get("claude-haiku-4-5", profile="claude").max_input_tokens == 1000
+
+
+def test_an_answer_costs_what_the_asked_for_id_does_unless_the_model_has_its_price(router: Router) -> None:
+    profiles: tuple[Profile, ...] = ("model", "claude")
+    for profile in profiles:
+        (band,) = router.resolve("claude-opus-4-5", profile=profile).prices
+        assert (band.input, band.output) == ("5", "25")
+    assert len(router.resolve("claude-haiku-5-5").prices) == 2
+    assert router.resolve("claude-opus-9").prices == router.resolve("first").prices == ()
+    dear = msgspec.structs.replace(DEFAULT, prices=Prices(input="1.5", output="2"))
+    for asked in ("first", "claude-opus-4-5", "claude-opus-9"):
+        (band,) = Router([dear]).resolve(asked).prices
+        assert (band.input, band.output, band.up_to) == ("1.5", "2", None)
 
 
 def test_an_id_nobody_listed_can_be_looked_up_as_it_can_be_asked(router: Router) -> None:
@@ -179,16 +271,45 @@ def test_the_ends_of_the_list_are_empty_pages(eight: Router) -> None:
         assert (page.data, page.has_more, page.first_id, page.last_id) == ((), False, None, None)
 
 
+@pytest.mark.behaviour("client-surface-1.7-page-default", "client-surface-4.2-limit")
 def test_a_page_has_twenty_unless_told(router: Router) -> None:
     page = router.page()
     assert len(page.data) == 20
     assert page.has_more
 
 
-@pytest.mark.parametrize("limit", [0, -1, 1001])
-def test_a_limit_out_of_bounds_is_refused(router: Router, limit: int) -> None:
-    with pytest.raises(InvalidRequest, match=r"^limit: must be between 1 and 1000"):
+@pytest.mark.parametrize(
+    ("limit", "bound"), [(0, "greater than or equal to 1"), (-1, "greater"), (1001, "less than or equal to 1000")]
+)
+def test_a_limit_out_of_bounds_is_refused(router: Router, limit: int, bound: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"^limit: Input should be {bound}"):
         router.page(limit=limit)
+
+
+@given(
+    wanted=st.sets(st.sampled_from(ALL), min_size=1),
+    limit=st.integers(1, 12),
+    backward=st.booleans(),
+)
+def test_a_walk_in_either_direction_sees_each_of_its_stages_once(
+    wanted: set[Lifecycle], limit: int, backward: bool
+) -> None:
+    router = Router([DEFAULT, OPUS])
+    whole = router.page(limit=1000, lifecycles=wanted)
+    assert {model.lifecycle for model in whole.data} == wanted
+    seen: list[str] = []
+    # The last of all is retired: a walk may begin at what it leaves out.
+    page = router.page(lifecycles=wanted, limit=limit, before_id="claude-3-opus-latest" if backward else None)
+    while True:
+        ids = [model.id for model in page.data]
+        seen = ids + seen if backward else seen + ids
+        if not page.has_more:
+            break
+        after, before = (None, page.first_id) if backward else (page.last_id, None)
+        page = router.page(lifecycles=wanted, limit=limit, after_id=after, before_id=before)
+    assert [*seen, *(["claude-3-opus-20240229"] if backward and "retired" in wanted else [])] == [
+        model.id for model in whole.data
+    ]
 
 
 def test_an_unknown_place_in_the_list_is_refused(router: Router) -> None:
@@ -211,5 +332,12 @@ def test_the_known_ids_are_all_different_and_of_their_line() -> None:
     known = claude_models()
     ids = [name for model in known for name in (model.id, *model.also)]
     assert len(ids) == len(set(ids))
+    router = Router([OPUS])
     for model in known:
-        assert model.id.startswith(f"claude-{model.line}-")
+        assert model.line in model.id.split("-")
+        # What a pattern makes of the id is what the table says.
+        assert Router([OPUS], []).get(model.id).line == model.line
+        end = [day for day in (model.created, model.deprecated, model.retires) if day is not None]
+        assert end == sorted(end)
+        assert (model.lifecycle == "active") == (model.retires is None)
+        assert router.get(model.id).id == model.id

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
 
 from antiphon.core.errors import SettingsError
 from antiphon.store import migration
@@ -40,8 +43,26 @@ def _url(folder: Path) -> str:
     return f"sqlite+aiosqlite:///{folder / 'home' / 'antiphon.db'}"
 
 
+def _newest() -> str:
+    """The last revision there is."""
+    return max(path.name[:4] for path in (Path(migration.__file__).parent / "migrations" / "versions").glob("0*.py"))
+
+
+def _upgrade_to(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
 def _tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names())
+
+
+def _checks(connection: Connection) -> list[str | None]:
+    found = (check for table in sorted(metadata.tables) for check in inspect(connection).get_check_constraints(table))
+    return [check["name"] for check in found]
 
 
 async def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
@@ -50,13 +71,39 @@ async def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
     async with database.reading() as connection:
         assert await connection.run_sync(lambda c: compare_metadata(MigrationContext.configure(c), metadata)) == []
         indexes = await connection.run_sync(lambda c: inspect(c).get_indexes("usage_records"))
-        checks = await connection.run_sync(lambda c: inspect(c).get_check_constraints("api_keys"))
+        checks = await connection.run_sync(_checks)
     await database.close()
     assert {index["name"] for index in indexes} == {
         "ix_usage_records_workspace_created_ms",
         "ix_usage_records_organization_created_ms",
     }
-    assert [check["name"] for check in checks] == ["ck_api_keys_status"]
+    assert checks == ["ck_api_keys_status", "ck_workspaces_profile"]
+
+
+async def test_a_database_of_the_first_release_keeps_what_it_holds(tmp_path: Path) -> None:
+    database = open_database(_url(tmp_path))
+    async with database.transaction() as connection:
+        await connection.run_sync(_upgrade_to, "0001")
+        await connection.execute(text("INSERT INTO organizations VALUES ('org_default', 'Default', 1)"))
+        await connection.execute(
+            text("INSERT INTO workspaces VALUES ('wrkspc_default', 'org_default', 'Default', 's', 1, NULL)")
+        )
+        await connection.execute(
+            text(
+                "INSERT INTO api_keys VALUES ('wrkspc_default', 'apikey_1', 'org_default', 'n', x'00', 'abcd', 0,"
+                " 'active', 1, NULL, NULL, NULL)"
+            )
+        )
+    await database.migrate()
+    async with database.transaction() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM api_keys"))).scalar_one() == 1
+        assert (await connection.execute(text("SELECT id, profile FROM workspaces"))).all() == [
+            ("wrkspc_default", None)
+        ]
+    with pytest.raises(IntegrityError, match="ck_workspaces_profile"):
+        async with database.transaction() as connection:
+            await connection.execute(text("UPDATE workspaces SET profile = 'gemini'"))
+    await database.close()
 
 
 async def test_connections_are_durable_and_strict(tmp_path: Path) -> None:
@@ -90,15 +137,15 @@ def test_a_file_that_others_can_read_is_closed_to_them(tmp_path: Path) -> None:
 
 async def test_processes_that_start_together_migrate_once(tmp_path: Path) -> None:
     def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", _MIGRATE, _url(tmp_path)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        child = [sys.executable, "-c", _MIGRATE, _url(tmp_path)]
+        return subprocess.Popen(child, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     children = [start() for _ in range(4)]
     errors = await asyncio.gather(*(asyncio.to_thread(child.communicate, "go\n", 60) for child in children))
     assert [(child.returncode, error) for child, (_, error) in zip(children, errors, strict=True)] == [(0, "")] * 4
     database = open_database(_url(tmp_path))
     async with database.reading() as connection:
-        assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).all() == [("0001",)]
+        assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).all() == [(_newest(),)]
         assert (await connection.execute(text("SELECT count(*) FROM workspaces"))).scalar_one() == 1
     await database.close()
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from antiphon.core.clock import SystemClock
 from antiphon.core.errors import InvalidRequest, NotFound
 from antiphon.core.ids import Ids
-from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope
+from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Profile, Scope
 from antiphon.store import changes, keys, workspaces
 from antiphon.store.database import open_database
 from antiphon.store.keys import ApiKey, KeyUse, Status
@@ -83,6 +83,34 @@ async def test_the_default_workspace_stays(connection: AsyncConnection) -> None:
         await workspaces.archive(_DEFAULT, connection, 9)
     with pytest.raises(InvalidRequest, match="cannot be renamed"):
         await workspaces.rename(_DEFAULT, connection, "Mine")
+
+
+async def test_a_workspace_is_found_by_id_before_name_and_only_while_it_lives(connection: AsyncConnection) -> None:
+    other = await _other(connection)
+    await _other(connection, other.workspace)  # somebody's idea of a name
+    for wanted in (other.workspace, "Other"):
+        assert (await workspaces.find(DEFAULT_ORGANIZATION, connection, wanted)).id == other.workspace
+    await workspaces.archive(other, connection, 9)
+    for organization, wanted in ((DEFAULT_ORGANIZATION, "Other"), ("org_other", "Default")):
+        with pytest.raises(NotFound, match=f"^There is no workspace {wanted}$"):
+            await workspaces.find(organization, connection, wanted)
+
+
+async def test_a_workspace_s_profile_reaches_its_keys_and_no_others(connection: AsyncConnection) -> None:
+    other = await _other(connection)
+    mine, theirs = await _make(_DEFAULT, connection), await _make(other, connection)
+    steps: tuple[Profile | None, ...] = ("claude", "model", None)
+    for profile in steps:
+        version = await changes.version(connection)
+        await workspaces.set_profile(other, connection, profile)
+        assert await changes.version(connection) > version
+        assert (await workspaces.get(other, connection)).profile == profile
+        found = {key.id: key.profile async for portion in keys.credentials(connection) for key in portion}
+        assert found == {mine.id: None, theirs.id: profile}
+    await workspaces.archive(other, connection, 9)
+    for scope in (other, Scope("org_other", DEFAULT_WORKSPACE)):
+        with pytest.raises(NotFound):
+            await workspaces.set_profile(scope, connection, "claude")
 
 
 async def test_archiving_a_workspace_ends_its_keys_and_no_others(connection: AsyncConnection) -> None:

@@ -94,12 +94,13 @@ async def _create(settings: Settings, workspace: str, name: str, admin: bool) ->
 
 async def _workspace(database: Database, ids: Ids, clock: SystemClock, wanted: str) -> Scope:
     async with database.transaction() as connection:
-        found = await workspaces.of_organization(DEFAULT_ORGANIZATION, connection)
-        for workspace in found:
-            if wanted in (workspace.id, workspace.name):
-                return Scope(DEFAULT_ORGANIZATION, workspace.id)
-        if wanted.startswith("wrkspc_"):
-            raise NotFound(f"There is no workspace {wanted}")
+        try:
+            found = await workspaces.find(DEFAULT_ORGANIZATION, connection, wanted)
+        except NotFound:
+            if wanted.startswith("wrkspc_"):
+                raise
+        else:
+            return Scope(DEFAULT_ORGANIZATION, found.id)
         if not wanted.strip():
             raise InvalidRequest("A workspace needs a name")
         made = await workspaces.create(DEFAULT_ORGANIZATION, connection, ids, wanted, clock.now_ms())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import antiphon
-from antiphon.cli import demo, doctor, keys, models, serve
+from antiphon.cli import demo, doctor, keys, models, serve, workspaces
 from antiphon.cli.options import console
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(workspaces.app, name="workspaces")
 
 
 def _version(asked: bool) -> None:

@@ -8,7 +8,7 @@
     │   ├── PermissionDenied      403
     │   ├── NotFound              404
     │   ├── MethodNotAllowed      405
-    │   ├── ReceiptTimeout        408, the body did not arrive in time
+    │   ├── ReceiptTimeout        400, the body did not arrive in time; the same again may
     │   └── RequestTooLarge       413
     ├── ServiceError              the server's side (5xx), safe to retry
     │   ├── Overloaded            529, refused early rather than late
@@ -27,7 +27,13 @@ from __future__ import annotations
 
 
 class AntiphonError(Exception):
-    """Root of everything Antiphon raises on purpose."""
+    """Root of everything Antiphon raises on purpose.
+
+    `retry_helps` says whether the same request may succeed later; None leaves that to what clients conclude from the
+    status (contract client-surface 1.4).
+    """
+
+    retry_helps: bool | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -35,21 +41,24 @@ class AntiphonError(Exception):
 
 
 class RequestError(AntiphonError):
-    """The request cannot be served as it stands."""
+    """The request cannot be served as it stands. `details` is for machines, e.g. an `error_code` (contract
+    messages-and-inference 2.4)."""
+
+    def __init__(self, message: str, *, details: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class InvalidRequest(RequestError):
     """The request is malformed, or asks for what cannot be had.
 
     `path` is the dotted path of the offending value (contract `messages-and-inference.md` 2.2), e.g.
-    `messages.0.content.1.text`; it is put in front of the message. `details` is for machines, e.g. an `error_code`
-    (contract 2.4).
+    `messages.0.content.1.text`; it is put in front of the message.
     """
 
     def __init__(self, message: str, *, path: str | None = None, details: dict[str, str] | None = None) -> None:
-        super().__init__(f"{path}: {message}" if path else message)
+        super().__init__(f"{path}: {message}" if path else message, details=details)
         self.path = path
-        self.details = details
 
 
 class PromptTooLong(InvalidRequest):
@@ -63,6 +72,8 @@ class PromptTooLong(InvalidRequest):
 
 class Unauthenticated(RequestError):
     """No credential, or one that is not valid."""
+
+    retry_helps = False
 
 
 class PermissionDenied(RequestError):
@@ -82,7 +93,12 @@ class MethodNotAllowed(RequestError):
 
 
 class ReceiptTimeout(RequestError):
-    """The sender was too slow."""
+    """The sender was too slow. Its status is one that clients do not retry, and trying again is right all the same."""
+
+    retry_helps = True
+
+    def __init__(self) -> None:
+        super().__init__("The request body did not arrive in time", details={"error_code": "request_body_timeout"})
 
 
 class RequestTooLarge(RequestError):
@@ -94,18 +110,27 @@ class ServiceError(AntiphonError):
 
 
 class Overloaded(ServiceError):
-    """More work than there are seats and queue for."""
+    """More work than there are seats and queue for.
 
-    def __init__(self, message: str = "Overloaded") -> None:
+    `retry_after_s` is when trying again makes sense, seconds: answers end all the time, so soon. None where nobody
+    knows; clients then wait longer each time.
+    """
+
+    def __init__(self, message: str = "Overloaded", *, retry_after_s: int | None = 1) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class EngineFailed(ServiceError):
-    """The model's process crashed, hung or refused. The reason is for the log; the client gets `message` alone."""
+    """The model's process crashed, hung or refused. The reason is for the log; the client gets `message` alone.
 
-    def __init__(self, reason: str) -> None:
+    `retry_helps=False` where this request fails every time, and not the process.
+    """
+
+    def __init__(self, reason: str, *, retry_helps: bool | None = None) -> None:
         super().__init__("Internal server error: the model stopped before its answer was complete")
         self.reason = reason
+        self.retry_helps = retry_helps
 
 
 class Internal(ServiceError):

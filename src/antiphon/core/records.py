@@ -5,10 +5,16 @@ Money is in nano-dollars, times are in milliseconds since the epoch (UTC), durat
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 DEFAULT_ORGANIZATION = "org_default"
 DEFAULT_WORKSPACE = "wrkspc_default"
+
+
+#: Whose rules bind a request for a Claude id: those of the model that runs, or also the id's own.
+Profile: TypeAlias = Literal["model", "claude"]
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -24,6 +30,8 @@ class Caller(msgspec.Struct, frozen=True):
     scope: Scope
     key_id: str
     admin: bool = False
+    profile: Profile | None = None
+    """The workspace's; None: the installation's (setting `profile`)."""
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -48,7 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: Annotated[tuple[Text, ...], msgspec.Meta(min_length=1)] = ("qwen2.5-coder-1.5b-instruct",)
     """Names from the catalogue to serve; the first is the default for ids of no tier."""
     profile: Literal["model", "claude"] = "model"
-    """Whose rules bind a request for a Claude id: those of the model that runs, or also the id's own."""
+    """Whose rules bind a request for a Claude id: those of the model that runs, or also the id's own. A workspace may
+    be set to another (`antiphon workspaces set`)."""
     hub_url: Annotated[str, msgspec.Meta(pattern=_HUB_ADDRESS)] = PUBLIC_HUB
     """The model hub that `hf:` sources lie on; http only on this machine. Asked by `models pull` alone."""
     hub_token: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,1000}\Z")] = ""

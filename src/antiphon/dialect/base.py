@@ -28,6 +28,7 @@ import msgspec
 
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.blocks import (
+    CompactionBlock,
     ContentBlock,
     FallbackBlock,
     RedactedThinkingBlock,
@@ -136,7 +137,7 @@ class Dialect(ABC):
             case ToolResultBlock():
                 content = _result_content(block, path)
                 return _Part(self.result(content, path, is_error=bool(block.is_error)), is_text=False)
-            case ThinkingBlock() | RedactedThinkingBlock() | FallbackBlock():
+            case ThinkingBlock() | RedactedThinkingBlock() | FallbackBlock() | CompactionBlock():
                 return None
             case _:
                 raise _unsupported(block_type(block), path)

@@ -133,7 +133,7 @@ class EmbeddedEngine:
     async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[EmbeddedSeat]:
         """See `contract.Engine.seat`."""
         if not self.supervisor.ready and self.supervisor.failures >= _PATIENCE:
-            raise Overloaded("The model is not available at the moment")
+            raise Overloaded("The model is not available at the moment", retry_after_s=5)
         ids = _ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
@@ -287,6 +287,6 @@ def _ids(prompt: Prompt) -> list[int]:
     ids: list[int] = []
     for segment in prompt.segments:
         if not isinstance(segment, TokenSpan):
-            raise EngineFailed("this body serves no media")
+            raise EngineFailed("this body serves no media", retry_helps=False)
         ids += segment.ids
     return ids

@@ -111,7 +111,7 @@ def pack(message: Command | Report) -> bytes:
     """One frame."""
     body = _encoder.encode(message)
     if len(body) > MAX_FRAME:
-        raise EngineFailed(f"a frame of {len(body)} bytes is over the bound")
+        raise EngineFailed(f"a frame of {len(body)} bytes is over the bound", retry_helps=False)
     return _LENGTH.pack(len(body)) + body
 
 

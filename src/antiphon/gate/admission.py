@@ -11,6 +11,9 @@ from types import TracebackType
 from antiphon.core.errors import Overloaded
 from antiphon.core.records import Caller
 
+#: When another server may stand where this one stops.
+_NEXT_SERVER_SECONDS = 5
+
 
 class Ticket:
     """A turn's permission, to be given back: use it as a context manager."""
@@ -42,7 +45,9 @@ class Admission:
         Raises:
             Overloaded: the server is full, or is stopping.
         """
-        if self._draining or self.open_turns >= self._bound:
+        if self._draining:
+            raise Overloaded(retry_after_s=_NEXT_SERVER_SECONDS)
+        if self.open_turns >= self._bound:
             raise Overloaded
         self.open_turns += 1
         return Ticket(self, caller)

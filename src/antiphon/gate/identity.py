@@ -171,7 +171,7 @@ class Gate:
                 self._entries = {
                     public_id_of(found.id): _Entry(
                         found.secret_hash,
-                        Caller(found.scope, found.id, found.admin),
+                        Caller(found.scope, found.id, found.admin, found.profile),
                         found.live,
                         found.expires_ms,
                     )

@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import AntiphonError, Internal, MethodNotAllowed
+from antiphon.core.errors import AntiphonError, Internal
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
 from antiphon.gate.keys import credential_headers
 from antiphon.http.cors import Cors
-from antiphon.http.exchange import ClientGone, Exchange, Headers, Receive, Scope, Send
+from antiphon.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from antiphon.http.routes import Route, Routes
+from antiphon.http.strangers import Strangers
 from antiphon.observe.logs import whereabouts
 from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
@@ -56,6 +57,7 @@ class HttpApp:
         self._tracing = tracing
         self._clock = clock
         self._ids = ids
+        self._strangers = Strangers(clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -90,11 +92,32 @@ class HttpApp:
             self._account(exchange, path, began)
 
     async def _dispatch(self, exchange: Exchange, route: Route, parameters: Mapping[str, str]) -> None:
-        """Answer, with an error if need be."""
+        """Answer, with an error if need be: the first of these that applies, cheap ones and the client's own first.
+
+            404  no such path                                  (Routes.find)
+            405  the path answers other methods                (Routes.find)
+            413  the announced size is over the route's limit  (contract messages-and-inference 2.1: at the edge)
+            401  the web page that asks is not allowed to      (Cors)
+            401  no key, or a wrong one
+            403  the key is not for this route                 (Route.permit)
+            400  no such version, a malformed list of betas
+            400  content-type, content-encoding; 413 too large, also after decoding; 400 too slow   (Exchange.body)
+            400  not JSON, not the documented shape            (wire.parse)
+            400  what the request's version took away          (wire.versions)
+            529  the server is full or stopping                (gate.admission)
+            404  no such model; 400 what the model's name refuses   (routing)
+            400  the rules of a conversation; then the prompt is too long   (plan)
+
+        Whatever comes before the body leaves it unread.
+        """
         try:
+            if route.receipt is not None:
+                exchange.expect_body(route.receipt)
             if route.path not in self._open_paths:
                 self._cors.admit(exchange)
                 exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
+                if route.permit is not None:
+                    route.permit(exchange)
                 exchange.version = version_of(exchange.header(b"anthropic-version"))
                 exchange.betas = betas_of(exchange.all_headers(b"anthropic-beta"))
             await route.endpoint(exchange, parameters)
@@ -107,15 +130,18 @@ class HttpApp:
 
     async def _refuse(self, exchange: Exchange, error: AntiphonError) -> None:
         exchange.failed(error)
-        headers: Headers = []
-        if isinstance(error, MethodNotAllowed):
-            headers.append((b"allow", ", ".join(error.allowed).encode()))
-        await exchange.refuse(error, headers)
+        await exchange.refuse(error)
 
     def _account(self, exchange: Exchange, path: str, began: float) -> None:
         seconds = self._clock.monotonic() - began
         status = exchange.status or 499
         self._metrics.request(path, status, seconds)
+        if exchange.caller is None and 400 <= status < 500:
+            left_out = self._strangers.line()
+            if left_out is None:
+                return
+            if left_out:
+                exchange.note["left_out"] = left_out
         log = _log.info if status < 500 and "reason" not in exchange.note else _log.warning
         log(
             "request",

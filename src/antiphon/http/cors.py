@@ -16,7 +16,8 @@ _ACKNOWLEDGED = b"anthropic-dangerous-direct-browser-access"
 _PREFLIGHT_SECONDS = b"600"
 #: What a page may read of an answer besides its body.
 _EXPOSED = (
-    b"request-id, retry-after, anthropic-organization-id, anthropic-workspace-id, antiphon-model, antiphon-ignored"
+    b"request-id, retry-after, x-should-retry, anthropic-organization-id, anthropic-workspace-id, "
+    b"antiphon-model, antiphon-ignored"
 )
 
 

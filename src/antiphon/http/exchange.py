@@ -7,14 +7,16 @@ messages-and-inference 1).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 import msgspec
 
-from antiphon.core.errors import AntiphonError, InvalidRequest, ReceiptTimeout, RequestTooLarge
+from antiphon.core.errors import AntiphonError, InvariantBroken, ReceiptTimeout, RequestTooLarge
 from antiphon.core.records import Caller
-from antiphon.http.errors import body_of, status_of
+from antiphon.http.decoding import Decoding, check_type, decoding_of
+from antiphon.http.errors import body_of, headers_of, status_of
 from antiphon.wire.errors import ErrorEnvelope
 from antiphon.wire.versions import OLDEST
 
@@ -24,6 +26,15 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 _json = msgspec.json.Encoder()
+#: How long a client that was refused for its size may go on sending before the connection is closed.
+_LINGER_SECONDS = 1.0
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """How much may be sent to an endpoint, in bytes, and in how many seconds."""
+
+    bytes: int
+    seconds: float
 
 
 class ClientGone(Exception):
@@ -47,6 +58,9 @@ class Exchange:
         self.betas: tuple[str, ...] = ()
         self.status = 0
         self.extra: Headers = []
+        self._receipt: Receipt | None = None
+        self._reading = False
+        self._unread = True
         self.note: dict[str, object] = {}
         """Named facts for the log line; never content."""
         self.error: str | None = None
@@ -60,43 +74,67 @@ class Exchange:
         """A header's values where a client may repeat it."""
         return [value for given, value in self.raw_headers if given == name]
 
-    async def body(self, limit: int, seconds: float) -> bytes:
-        """The whole body.
+    def expect_body(self, receipt: Receipt) -> None:
+        """Say what the body may be, before anything of it is read.
 
         Raises:
-            RequestTooLarge: over `limit` bytes, by its announcement or by its length.
-            ReceiptTimeout: not all here after `seconds`.
-            InvalidRequest: encoded in a way that is not understood.
+            RequestTooLarge: it is announced to be larger.
+        """
+        self._receipt = receipt
+        announced = self.header(b"content-length")
+        if announced is not None and int(announced) > receipt.bytes:
+            raise RequestTooLarge(_too_large(receipt.bytes))
+
+    def json_body(self) -> Awaitable[bytes]:
+        """The whole body of an endpoint that takes JSON; not parsed yet.
+
+        Raises:
+            InvalidRequest: its content-type says that it cannot be JSON in UTF-8. And all that `body` raises.
+        """
+        content_type = self.header(b"content-type")
+        if content_type is not None and content_type != b"application/json":
+            check_type(content_type)
+        return self.body()
+
+    async def body(self) -> bytes:
+        """The whole body, decoded.
+
+        Raises:
+            RequestTooLarge: it is over the limit, as it was sent or after decoding.
+            ReceiptTimeout: it is not all here in time.
+            InvalidRequest: it is encoded in a way that is not understood.
             ClientGone: the client went away.
         """
-        encoding = self.header(b"content-encoding")
-        if encoding not in (None, b"", b"identity"):
-            raise InvalidRequest(
-                "compressed request bodies are not supported",
-                details={"error_code": "request_body_encoding_unsupported"},
-            )
-        announced = self.header(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > limit:
-            raise RequestTooLarge(_too_large(limit))
+        receipt = self._receipt
+        if receipt is None:
+            raise InvariantBroken("an endpoint that reads a body has a receipt in its route")
+        decoding: Decoding | None = None
+        if self.header(b"content-encoding") is not None:
+            decoding = decoding_of(self.all_headers(b"content-encoding"), receipt.bytes)
+        self._reading = True
         try:
-            async with asyncio.timeout(seconds):
-                return await self._whole_body(limit)
+            async with asyncio.timeout(receipt.seconds):
+                return await self._whole_body(receipt.bytes, decoding)
         except TimeoutError:
-            raise ReceiptTimeout("The request body did not arrive in time") from None
+            raise ReceiptTimeout from None
 
-    async def _whole_body(self, limit: int) -> bytes:
+    async def _whole_body(self, limit: int, decoding: Decoding | None) -> bytes:
         parts: list[bytes] = []
         room, more = limit, True
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            parts.append(message.get("body", b""))
-            room -= len(parts[-1])
+            part, more = message.get("body", b""), message.get("more_body", False)
+            self._unread = more
+            room -= len(part)
             if room < 0:
                 raise RequestTooLarge(_too_large(limit))
-            more = message.get("more_body", False)
-        return b"".join(parts)
+            if decoding is None:
+                parts.append(part)
+            else:
+                await decoding.feed(part)
+        return b"".join(parts) if decoding is None else decoding.finish()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send status and headers."""
@@ -124,15 +162,39 @@ class Exchange:
         if reason is not None:
             self.note["reason"] = reason
 
-    async def refuse(self, error: AntiphonError, headers: Headers | None = None) -> None:
-        """Answer with an error, if nothing has been sent yet."""
+    async def refuse(self, error: AntiphonError) -> None:
+        """Answer with an error, if nothing has been sent yet. A connection whose next bytes nobody wants, or of which
+        nobody knows whether they will be a body (RFC 9110, 10.1.1), is closed."""
         if self.status:
             return
         envelope = ErrorEnvelope(body_of(error), self.request_id)
-        status = status_of(error)
-        # What has not been read of the body would be taken for the next request.
-        closing: Headers = [(b"connection", b"close")] if status in (408, 413) else []
-        await self.json(status, envelope, [*closing, *(headers or [])])
+        headers = headers_of(error)
+        too_large = isinstance(error, RequestTooLarge)
+        unasked = not self._reading and self.header(b"expect") is not None
+        if too_large or unasked or isinstance(error, ReceiptTimeout):
+            headers.append((b"connection", b"close"))
+        still_sending = self._unread and not unasked
+        if still_sending and (too_large or self._asked_to_close()):
+            await self._answer_and_linger(status_of(error), _json.encode(envelope), headers)
+        else:
+            await self.json(status_of(error), envelope, headers)
+
+    def _asked_to_close(self) -> bool:
+        return (self.header(b"connection") or b"").lower() == b"close"
+
+    async def _answer_and_linger(self, status: int, body: bytes, headers: Headers) -> None:
+        """Answer, and let a client that is still sending find the answer before the connection is closed: closing at
+        once would reset it, and many systems then throw away what has come and was not read. Nothing sent is kept."""
+        length = (b"content-length", b"%d" % len(body))
+        await self.start(status, [(b"content-type", b"application/json"), length, *headers])
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_SECONDS):
+                more = True
+                while more:
+                    message = await self.receive()
+                    more = message["type"] == "http.request" and message.get("more_body", False)
+        await self.send({"type": "http.response.body", "body": b""})
 
 
 def _too_large(limit: int) -> str:

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-import msgspec
-
 from antiphon.core.errors import PermissionDenied
 from antiphon.core.records import Caller
 from antiphon.http.exchange import ClientGone, Exchange, Headers
@@ -22,13 +20,6 @@ from antiphon.wire.response import TokenCount
 from antiphon.wire.versions import check
 
 R = TypeVar("R", bound=Conversation)
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """How much may be sent to an endpoint, in bytes, and in how many seconds."""
-
-    bytes: int
-    seconds: float
 
 
 class _Gathered:
@@ -47,22 +38,21 @@ class _Gathered:
 class Messages:
     """The two endpoints that read a conversation."""
 
-    def __init__(self, parts: Parts, receipt: Receipt, limits: StreamLimits) -> None:
+    def __init__(self, parts: Parts, limits: StreamLimits) -> None:
         self._parts = parts
-        self._receipt = receipt
         self._limits = limits
 
     async def create(self, exchange: Exchange, _: Mapping[str, str]) -> None:
         """Answer a conversation, streamed or whole."""
-        caller = _inference(exchange)
+        caller = inference(exchange)
         parsed = await self._parsed(exchange, parse_messages)
         request = parsed.request
-        exchange.note |= {"model": request.model, "stream": request.stream}
+        exchange.note |= {"model": request.model, "stream": request.streamed}
         turn = Turn(self._parts, caller, parsed, exchange.request_id)
         await turn.open()
         try:
             headers: Headers = [(b"antiphon-model", turn.served_model.encode())]
-            if request.stream:
+            if request.streamed:
                 await Stream(exchange, turn, self._limits).write(headers)
             else:
                 await self._whole(exchange, turn, headers)
@@ -71,14 +61,14 @@ class Messages:
 
     async def count_tokens(self, exchange: Exchange, _: Mapping[str, str]) -> None:
         """Count a conversation's prompt."""
-        caller = _inference(exchange)
+        caller = inference(exchange)
         parsed = await self._parsed(exchange, parse_count_tokens)
         exchange.note["model"] = parsed.request.model
         await exchange.json(200, TokenCount(await count(self._parts, caller, parsed)))
 
     async def _parsed(self, exchange: Exchange, parse: Callable[[bytes], Parsed[R]]) -> Parsed[R]:
         """The body, read and checked against its version; what of it has no effect is named in the answer."""
-        body = await exchange.body(self._receipt.bytes, self._receipt.seconds)
+        body = await exchange.json_body()
         parsed = parse(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, body)
         check(exchange.version, parsed.request)
         if ignored := (*(beta for beta in exchange.betas if beta not in KNOWN), *parsed.ignored):
@@ -116,7 +106,12 @@ def ignored_header(names: Sequence[str]) -> bytes:
     return ",".join(shown[:20]).encode()
 
 
-def _inference(exchange: Exchange) -> Caller:
+def inference(exchange: Exchange) -> Caller:
+    """The caller, if its key is for inference.
+
+    Raises:
+        PermissionDenied: it is for administration.
+    """
     caller = exchange.caller
     if caller is None or caller.admin:
         raise PermissionDenied("This key cannot be used for inference; use a workspace's API key")

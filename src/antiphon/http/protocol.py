@@ -20,6 +20,8 @@ HEADER_BYTES = 64 * 1024
 HEADER_LINES = 128
 #: From the first byte of a request (or the connection's begin) to the end of its headers.
 HEADER_SECONDS = 20.0
+#: What is left of a body that was refused unread may still come; nothing of it is kept.
+REST_SECONDS = 20.0
 
 _REASONS = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
 
@@ -88,11 +90,18 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        # The next bytes of a kept connection are the next request's headers.
+        # The next bytes of a kept connection are the next request's headers; a deadline for the rest of a body is over.
+        self._headers_came()
         self._in_headers = True
         self._header_bytes = 0
         if not self.transport.is_closing():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # A request that was answered before its body had come: no reader has a deadline for the rest.
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            self._deadline = self.loop.call_later(REST_SECONDS, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be parsed as HTTP."""

@@ -11,17 +11,25 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 
 from antiphon.core.errors import MethodNotAllowed, NotFound
-from antiphon.http.exchange import Exchange
+from antiphon.http.exchange import Exchange, Receipt
 
 Endpoint = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
+#: Raises PermissionDenied where the exchange's caller may not use a route.
+Permit = Callable[[Exchange], object]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A path, whose `{name}` steps stand for anything; the methods it answers; and what answers."""
+    """A path, whose `{name}` steps stand for anything; the methods it answers; and what answers.
+
+    `receipt` bounds the body of a route that reads one. `permit` is asked before the endpoint, where not every caller
+    that is known may use the route.
+    """
 
     path: str
     methods: tuple[str, ...]
     endpoint: Endpoint
+    receipt: Receipt | None = None
+    permit: Permit | None = None
 
 
 class Routes:

@@ -18,6 +18,9 @@ from antiphon.plan.rules import check
 from antiphon.wire.request import Conversation, MessagesRequest
 from antiphon.wire.response import StopReason
 
+#: What an engine's 32 bits hold; more than there are tokens, so it narrows nothing.
+_LARGEST_TOP_K = 2**31 - 1
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What the running model allows, in tokens, and how it samples where the client does not say."""
@@ -63,8 +66,8 @@ class Planner:
         self._renderer = renderer
         self._limits = limits
 
-    def plan(self, request: MessagesRequest) -> Plan:
-        """From a request to what will be asked of the engine.
+    def plan(self, request: MessagesRequest, window: int | None = None) -> Plan:
+        """From a request to what will be asked of the engine. `window`, in tokens, narrows the model's own.
 
         A `max_tokens` over the model's maximum is clamped (architecture, "Whose rules"); one that does not fit the
         window behind the prompt is too, and reaching that end is its own stop reason (contract messages-and-inference
@@ -74,15 +77,20 @@ class Planner:
             InvalidRequest: the conversation breaks a rule, or asks for what is not served.
             PromptTooLong: the prompt alone fills the window.
         """
-        tokens, prompt = self._render(request)
-        room = self._limits.window - tokens
+        check(request)
+        refuse_unkept(request)
+        rendered = self._renderer.render(request)
+        tokens, room = rendered.tokens, min(self._limits.window, window or self._limits.window) - rendered.tokens
+        if room <= 0:
+            # One place is kept: an engine cannot read a prompt without making a token.
+            raise PromptTooLong(tokens, tokens + room - 1)
         wanted = min(request.max_tokens, self._limits.max_output)
         return Plan(
-            prompt=prompt,
+            prompt=rendered.prompt,
             input=Usage(input_tokens=tokens),
             max_tokens=min(wanted, room),
             clamped_by_window=room < wanted,
-            stop_sequences=request.stop_sequences,
+            stop_sequences=request.stop_sequences or (),
             sampling=self._sampling(request),
         )
 
@@ -96,19 +104,12 @@ class Planner:
         refuse_unkept(request)
         return self._renderer.render(request).tokens
 
-    def _render(self, request: Conversation) -> tuple[int, Prompt]:
-        check(request)
-        refuse_unkept(request)
-        rendered = self._renderer.render(request)
-        if rendered.tokens >= self._limits.window:
-            # One place is kept: an engine cannot read a prompt without making a token.
-            raise PromptTooLong(rendered.tokens, self._limits.window - 1)
-        return rendered.tokens, rendered.prompt
-
     def _sampling(self, request: MessagesRequest) -> Sampling:
         """The client's values where it gives any; where it gives none, what the model's makers recommend."""
         given = {
             name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None
         }
+        if "top_k" in given:
+            given["top_k"] = min(given["top_k"], _LARGEST_TOP_K)
         base = Sampling() if given else self._limits.sampling
         return msgspec.structs.replace(base, **given)

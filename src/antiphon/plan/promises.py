@@ -1,7 +1,8 @@
 """Refuses, by path, options that promise something no part of Antiphon keeps yet.
 
-Options that only allow or hint (tools with `tool_choice` auto, adaptive thinking, `cache_control`, context management,
-effort) are accepted without effect, so that real clients run; these may not be, because the client would rely on them.
+Options that only allow or hint (tools with `tool_choice` auto, strict or not, adaptive thinking, `cache_control`,
+context management, effort, task budgets) are accepted without effect, so that real clients run; these may not be,
+because the client would rely on them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.blocks import (
     Block,
+    CompactionBlock,
     FallbackBlock,
     RedactedThinkingBlock,
     TextBlock,
@@ -18,8 +20,9 @@ from antiphon.wire.blocks import (
     ToolUseBlock,
     block_type,
 )
-from antiphon.wire.request import Conversation, MessagesRequest, ThinkingBetweenTools, ThinkingEnabled
-from antiphon.wire.tools import AnyChoice, NamedChoice, TypedTool, tool_kind
+from antiphon.wire.options import ThinkingBetweenTools, ThinkingEnabled
+from antiphon.wire.request import Conversation, MessagesRequest
+from antiphon.wire.tools import TOOL_TYPES, AnyChoice, NamedChoice, Toolset, TypedTool
 
 _SERVED_BLOCKS = (
     TextBlock,
@@ -39,10 +42,10 @@ def refuse_unkept(request: Conversation) -> None:
         InvalidRequest: one of them is used; names its path.
     """
     _refuse_options(request)
+    if isinstance(request, MessagesRequest):
+        _refuse_answer_options(request)
     for index, tool in enumerate(request.tools):
-        if tool.strict:
-            _refuse(f"tools.{index}.strict", "strict tools are")
-        if isinstance(tool, TypedTool) and tool_kind(tool) == "server":
+        if isinstance(tool, TypedTool | Toolset) and TOOL_TYPES[tool.type].runs == "server":
             _refuse(f"tools.{index}.type", f"the server tool `{tool.type}` is")
     for number, message in enumerate(request.messages):
         if not isinstance(message.content, str):
@@ -63,6 +66,8 @@ def _refuse_options(request: Conversation) -> None:
         _refuse("output_format", "structured output is")
     if request.mcp_servers:
         _refuse("mcp_servers", "the MCP connector is")
+    if request.billing_policy is not None and request.billing_policy.bill_to == "user_profile":
+        _refuse("billing_policy.bill_to", "billing to a user profile is")
     if request.thread is not None:
         # The SDK's tool runner resends everything without a thread when it meets this code (client-surface 7.4).
         raise InvalidRequest(
@@ -70,11 +75,25 @@ def _refuse_options(request: Conversation) -> None:
             path="thread",
             details={"error_code": "thread_unsupported_request"},
         )
-    if isinstance(request, MessagesRequest) and request.container is not None:
+
+
+def _refuse_answer_options(request: MessagesRequest) -> None:
+    """Options that count_tokens ignores or does not know."""
+    if request.container is not None:
         _refuse("container", "containers are")
+    if request.compaction is not None:
+        _refuse("compaction", "compaction is")
+    if request.fallbacks and request.fallbacks != "default":
+        # `default` is ignored where a model has no fallbacks (contract messages-and-inference 3.6).
+        _refuse("fallbacks", "fallback to other models is")
+    token = request.fallback_credit_token
+    if token is not None and (isinstance(token, str) or token.mode != "best_effort"):
+        _refuse("fallback_credit_token", "fallback credit is")
 
 
 def _refuse_block(path: str, block: Block) -> None:
+    if isinstance(block, CompactionBlock) and block.content is None and block.encrypted_content is None:
+        return  # a compaction that failed stands for nothing (contract client-surface 2.3)
     if not isinstance(block, _SERVED_BLOCKS):
         _refuse(path, f"`{block_type(block)}` blocks are")
     if isinstance(block, ToolResultBlock) and block.content is not None and not isinstance(block.content, str):

@@ -10,17 +10,26 @@ from antiphon.wire.blocks import (
     Block,
     ContentBlock,
     FallbackBlock,
+    ImageBlock,
+    McpToolListingBlock,
+    McpToolResultBlock,
+    McpToolUseBlock,
     RedactedThinkingBlock,
+    SearchResultBlock,
+    ServerResultBlock,
+    ServerToolUseBlock,
     TextBlock,
     ThinkingBlock,
     ToolAdditionBlock,
+    ToolReferenceBlock,
     ToolRemovalBlock,
     ToolResultBlock,
     ToolUseBlock,
     block_type,
 )
-from antiphon.wire.request import Conversation, InputMessage, MessagesRequest, Role
-from antiphon.wire.tools import AnyChoice, CustomTool, NamedChoice, TypedTool
+from antiphon.wire.options import ThinkingDisabled, ThinkingEnabled
+from antiphon.wire.request import ABSENT, Conversation, InputMessage, MessagesRequest, Role
+from antiphon.wire.tools import AnyChoice, CallableTool, CustomTool, NamedChoice, TypedTool
 
 _MAX_MESSAGES = 100_000
 _MAX_NAME = 128
@@ -32,11 +41,17 @@ _ONLY: dict[Role, tuple[type[Block], ...]] = {
 }
 _NEVER: dict[Role, tuple[type[Block], ...]] = {
     "system": (),
-    "assistant": (ToolResultBlock, ToolAdditionBlock, ToolRemovalBlock),
+    # Documents in assistant turns are refused from a version on (`wire.versions`); until then they are let pass.
+    "assistant": (ToolResultBlock, ImageBlock, SearchResultBlock, ToolAdditionBlock, ToolRemovalBlock),
     "user": (
         ToolUseBlock,
         ThinkingBlock,
         RedactedThinkingBlock,
+        ServerToolUseBlock,
+        ServerResultBlock,
+        McpToolUseBlock,
+        McpToolResultBlock,
+        McpToolListingBlock,
         FallbackBlock,
         ToolAdditionBlock,
         ToolRemovalBlock,
@@ -54,23 +69,29 @@ def check(request: Conversation) -> None:
         raise InvalidRequest("at least one message is required", path="messages")
     if len(request.messages) > _MAX_MESSAGES:
         raise InvalidRequest(f"at most {_MAX_MESSAGES} messages are allowed", path="messages")
+    if isinstance(request.thinking, ThinkingDisabled) and request.thinking.display is not None:
+        raise InvalidRequest("Extra inputs are not permitted", path="thinking.disabled.display")
     if isinstance(request, MessagesRequest):
         _check_options(request)
-    _check_tools(request)
+    tools = _check_tools(request)
     if request.system is not None and not isinstance(request.system, str):
         for index, block in enumerate(request.system):
             _check_text(block.text, "system", f"system.{index}.text")
     for number, message in enumerate(request.messages):
-        _check_message(message, number)
+        _check_message(message, tools, number)
     _check_order(request.messages)
     _check_calls(request.messages)
     _check_prefill(request.messages[-1], len(request.messages) - 1)
 
 
 def _check_options(request: MessagesRequest) -> None:
-    for index, sequence in enumerate(request.stop_sequences):
+    for index, sequence in enumerate(request.stop_sequences or ()):
         if not sequence.strip():
             raise InvalidRequest("each stop sequence must contain non-whitespace", path=f"stop_sequences.{index}")
+    if isinstance(request.thinking, ThinkingEnabled) and request.thinking.budget_tokens >= request.max_tokens > 0:
+        raise InvalidRequest("`max_tokens` must be greater than `thinking.budget_tokens`")
+    if request.fallbacks is not None and request.fallback_credit_token is not None:
+        raise InvalidRequest("may not be combined with `fallbacks`", path="fallback_credit_token")
     if request.max_tokens == 0:
         # Cache pre-warming; what it may not be combined with: contract 7.8.
         if request.stream:
@@ -79,7 +100,8 @@ def _check_options(request: MessagesRequest) -> None:
             raise InvalidRequest("max_tokens must be at least 1 when tool use is forced", path="max_tokens")
 
 
-def _check_tools(request: Conversation) -> None:
+def _check_tools(request: Conversation) -> frozenset[str]:
+    """Check the definitions, and tell the names that can be referred to."""
     seen: set[str] = set()
     for index, tool in enumerate(request.tools):
         name = tool.name if isinstance(tool, CustomTool | TypedTool) else None
@@ -93,16 +115,21 @@ def _check_tools(request: Conversation) -> None:
         seen.add(name)
         if isinstance(tool, CustomTool) and tool.input_schema.get("type") != "object":
             raise InvalidRequest("Input should be 'object'", path=f"tools.{index}.custom.input_schema.type")
+    if request.tools and all(isinstance(tool, CallableTool) and tool.defer_loading for tool in request.tools):
+        raise InvalidRequest("At least one tool must have defer_loading=false.", path="tools")
     if isinstance(request.tool_choice, NamedChoice) and request.tool_choice.name not in seen:
         raise InvalidRequest(f"Tool '{request.tool_choice.name}' not found in provided tools", path="tool_choice")
+    return frozenset(seen)
 
 
-def _check_message(message: InputMessage, number: int) -> None:
+def _check_message(message: InputMessage, tools: frozenset[str], number: int) -> None:
     path = f"messages.{number}"
     if isinstance(message.content, str):
         _check_text(message.content, "messages", f"{path}.content")
         return
-    if not message.content and message.role != "assistant":
+    if message.content is ABSENT and (message.role != "system" or message.output_config is None):
+        raise InvalidRequest("Field required", path=f"{path}.content")
+    if not message.content and message.role != "assistant" and message.output_config is None:
         raise InvalidRequest(f"{message.role} messages must have non-empty content", path=path)
     for position, block in enumerate(message.content):
         where = f"{path}.content.{position}"
@@ -111,6 +138,19 @@ def _check_message(message: InputMessage, number: int) -> None:
             raise InvalidRequest(f"`{block_type(block)}` blocks are not allowed in {message.role} messages", path=where)
         if isinstance(block, TextBlock):
             _check_text(block.text, "messages", f"{where}.text")
+        elif isinstance(block, ToolResultBlock):
+            _check_result(block, tools, where)
+
+
+def _check_result(block: ToolResultBlock, tools: frozenset[str], path: str) -> None:
+    parts = block.content if block.content is not None and not isinstance(block.content, str) else ()
+    for position, part in enumerate(parts):
+        if isinstance(part, ToolReferenceBlock) and part.tool_name not in tools:
+            raise InvalidRequest(
+                f"Tool reference '{part.tool_name}' not found in available tools", path=f"{path}.content.{position}"
+            )
+    if len({isinstance(part, SearchResultBlock) for part in parts}) > 1:
+        raise InvalidRequest("if one block is a `search_result`, all must be", path=f"{path}.content")
 
 
 def _check_text(text: str, field: str, path: str) -> None:

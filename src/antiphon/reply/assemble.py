@@ -27,7 +27,8 @@ from antiphon.wire.events import (
     StopDelta,
     TextDelta,
 )
-from antiphon.wire.response import Message, OutputText, StopReason, message_usage
+from antiphon.wire.request import MessagesRequest
+from antiphon.wire.response import CacheMiss, Diagnostics, Message, OutputText, StopReason, message_usage
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -35,6 +36,27 @@ class Outcome(msgspec.Struct, frozen=True):
 
     finish: Finish | None = None
     stop_sequence: str | None = None
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What an answer says of the conditions it was made under, because its request asked."""
+
+    inference_geo: str | None = None
+    speed: str | None = None
+    diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
+
+    @classmethod
+    def of(cls, request: MessagesRequest) -> Conditions:
+        """Fast is served at the standard speed, and says so. Nobody can tell yet why a cache was missed."""
+        asked = request.diagnostics
+        if asked is None:
+            diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
+        else:
+            diagnostics = None if asked.previous_message_id is None else Diagnostics(CacheMiss("unavailable"))
+        return cls(request.inference_geo, "standard" if request.speed else None, diagnostics)
+
+
+_UNASKED = Conditions()
 
 
 class Assembler:
@@ -49,13 +71,21 @@ class Assembler:
     """
 
     def __init__(
-        self, message_id: str, model: str, usage: Usage, stop_sequences: Sequence[str], *, by_token: bool = True
+        self,
+        message_id: str,
+        model: str,
+        usage: Usage,
+        stop_sequences: Sequence[str],
+        *,
+        by_token: bool = True,
+        conditions: Conditions = _UNASKED,
     ) -> None:
         self._id = message_id
         self._model = model
         self._input = usage
         self._stops = StopMatcher(stop_sequences) if stop_sequences else None
         self._by_token = by_token
+        self._conditions = conditions
         self._unread: list[bytes] = []
         self._cut_off = b""
         self._index = 0
@@ -70,8 +100,16 @@ class Assembler:
 
     def start(self) -> MessageStart:
         """The first event: everything but the content and its end."""
+        said = self._conditions
         return MessageStart(
-            Message(id=self._id, model=self._model, content=(), stop_reason=None, usage=message_usage(self._input))
+            Message(
+                id=self._id,
+                model=self._model,
+                content=(),
+                stop_reason=None,
+                usage=message_usage(self._input, inference_geo=said.inference_geo, speed=said.speed),
+                diagnostics=said.diagnostics,
+            )
         )
 
     def feed(self, step: Step) -> list[Event]:

@@ -21,24 +21,14 @@ from antiphon.core.errors import SettingsError
 from antiphon.core.settings import Settings
 from antiphon.engine.contract import Sampling
 from antiphon.engine.sources import Weights
+from antiphon.routing.prices import Prices
 
 Tier: TypeAlias = Literal["opus", "sonnet", "haiku"]
 
 _Tokens = Annotated[int, msgspec.Meta(ge=1)]
 #: No slash and no leading dot, so a name is never a path; lower case, so no two names differ by case alone.
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}\Z")]
-_Dollars = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,9})?\Z")]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-
-
-class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dollars per million tokens, as decimal strings: money is never a float."""
-
-    input: _Dollars
-    output: _Dollars
-    cache_write_5m: _Dollars | None = None
-    cache_write_1h: _Dollars | None = None
-    cache_read: _Dollars | None = None
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

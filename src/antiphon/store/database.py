@@ -34,7 +34,7 @@ class StoreUnavailable(Overloaded):
     """The database is away, locked for too long, or its disk is full. Safe to retry; the reason is for the log."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__()
+        super().__init__(retry_after_s=None)
         self.reason = reason
 
 

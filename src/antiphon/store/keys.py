@@ -13,7 +13,7 @@ from sqlalchemy import Row, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.errors import InvalidRequest, NotFound
-from antiphon.core.records import Scope
+from antiphon.core.records import Profile, Scope
 from antiphon.store.changes import bump
 from antiphon.store.tables import api_keys, workspaces
 
@@ -51,7 +51,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What checking a key needs. `live`: it is active and so is its workspace."""
+    """What checking a key needs, and what its workspace has set. `live`: it is active and so is its workspace."""
 
     id: str
     scope: Scope
@@ -59,6 +59,7 @@ class Credential(msgspec.Struct, frozen=True):
     admin: bool
     live: bool
     expires_ms: int | None
+    profile: Profile | None
 
 
 class KeyUse(msgspec.Struct, frozen=True):
@@ -184,6 +185,7 @@ async def credentials(connection: AsyncConnection) -> AsyncIterator[Sequence[Cre
         api_keys.c.status,
         api_keys.c.expires_ms,
         workspaces.c.archived_ms,
+        workspaces.c.profile,
     ).join(workspaces, workspaces.c.id == api_keys.c.workspace)
     result = await connection.stream(query)
     async for rows in result.partitions(_STRETCH):
@@ -195,6 +197,7 @@ async def credentials(connection: AsyncConnection) -> AsyncIterator[Sequence[Cre
                 row.admin,
                 row.status == "active" and row.archived_ms is None,
                 row.expires_ms,
+                row.profile,
             )
             for row in rows
         ]

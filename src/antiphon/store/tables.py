@@ -55,6 +55,9 @@ workspaces = Table(
     Column("secret", String, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("archived_ms", BigInteger),
+    #: Whose rules bind its requests for Claude ids; null: as the installation is set.
+    Column("profile", String),
+    CheckConstraint("profile IN ('model', 'claude')", name="profile"),
     UniqueConstraint("organization", "name"),
     # Not a rule of its own (`id` is unique): what the keys' foreign key refers to, so that a key cannot name
     # a workspace of another organization.

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.errors import InvalidRequest, NotFound
 from antiphon.core.ids import Ids, secret
-from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope
+from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Profile, Scope
 from antiphon.store.changes import bump
 from antiphon.store.once import insert_once
 from antiphon.store.tables import api_keys, organizations, workspaces
@@ -30,6 +30,8 @@ class Workspace(msgspec.Struct, frozen=True):
     name: str
     created_ms: int
     archived_ms: int | None
+    profile: Profile | None = None
+    """Whose rules bind its requests for Claude ids; None: as the installation is set."""
 
 
 async def ensure_defaults(connection: AsyncConnection, now_ms: int) -> None:
@@ -85,6 +87,18 @@ async def of_organization(
     return tuple(map(_workspace, rows))
 
 
+async def find(organization: str, connection: AsyncConnection, wanted: str) -> Workspace:
+    """The live workspace of this id or, where none has it, of this name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    live = await of_organization(organization, connection)
+    for workspace in (*(w for w in live if w.id == wanted), *(w for w in live if w.name == wanted)):
+        return workspace
+    raise NotFound(f"There is no workspace {wanted}")
+
+
 async def cache_secrets(connection: AsyncConnection) -> Mapping[Scope, str]:
     """The secret of every live workspace, for the snapshot that requests read. Not for people, nor for the
     API."""
@@ -111,6 +125,18 @@ async def rename(scope: Scope, connection: AsyncConnection, name: str) -> None:
     except IntegrityError:
         raise InvalidRequest("A workspace of this name already exists", path="name") from None
     if not changed.rowcount:
+        raise NotFound("Workspace not found")
+
+
+async def set_profile(scope: Scope, connection: AsyncConnection, profile: Profile | None) -> None:
+    """Say whose rules bind a live workspace's requests for Claude ids; None: as the installation is set.
+
+    Raises:
+        NotFound: there is no such live workspace.
+    """
+    await bump(connection, "workspaces")
+    live = update(workspaces).where(*_is(scope), workspaces.c.archived_ms.is_(None))
+    if not (await connection.execute(live.values(profile=profile))).rowcount:
         raise NotFound("Workspace not found")
 
 
@@ -160,4 +186,4 @@ def _row(workspace: str, organization: str, name: str, now_ms: int) -> dict[str,
 
 
 def _workspace(row: Row[Any]) -> Workspace:
-    return Workspace(row.id, row.organization, row.name, row.created_ms, row.archived_ms)
+    return Workspace(row.id, row.organization, row.name, row.created_ms, row.archived_ms, row.profile)

@@ -79,6 +79,10 @@ KNOWN = frozenset(
         "oidc-federation-2026-04-01",
         "fine-grained-tool-streaming-2025-05-14",
         "claude-code-20250219",
+        # Sent by Claude Code 2.1; no page names them.
+        "advanced-tool-use-2025-11-20",
+        "effort-2025-11-24",
+        "per-turn-control-2026-07-01",
         "max-tokens-3-5-sonnet-2024-07-15",
     ]
 )

@@ -7,14 +7,15 @@ tolerated, because clients run ahead of servers; they are named, so that the ans
 from __future__ import annotations
 
 import re
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.request import Conversation, CountTokensRequest, MessagesRequest
-from antiphon.wire.tools import CustomTool, Tool, ToolHead, TypedTool
-from antiphon.wire.unknown import unknown_fields
+from antiphon.wire.shape import Place, place_of
+from antiphon.wire.tools import TOOL_TYPES, CustomTool, Tool, ToolHead
+from antiphon.wire.unknown import shape, unknown_fields
 
 R = TypeVar("R", bound=Conversation)
 
@@ -47,93 +48,147 @@ def parse_count_tokens(body: bytes) -> Parsed[CountTokensRequest]:
 
 def _parse(body: bytes, kind: type[R]) -> Parsed[R]:
     try:
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise InvalidRequest(_not_json(body, error)) from None
-    tools = _tools(fields.pop("tools", None))
-    try:
-        request = msgspec.json.decode(body if tools is None else _without_tools(fields), type=kind)
-    except msgspec.ValidationError as error:
-        _refuse(str(error))
+        try:
+            request = _read(body, kind)
+        except msgspec.ValidationError as error:
+            request = _reread(body, kind, str(error))
+        return Parsed(request, body, unknown_fields(body, kind))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise InvalidRequest(_not_json(body, error)) from None
-    if tools is not None:
-        request = msgspec.structs.replace(request, tools=tools)
-    return Parsed(request, body, unknown_fields(body))
 
 
-def _without_tools(fields: dict[str, msgspec.Raw]) -> bytes:
-    return msgspec.json.encode(fields)
+def _read(body: bytes, kind: type[R]) -> R:
+    request = msgspec.json.decode(body, type=kind) if _TOOLS not in body else None
+    return _with_tools(body, kind) if request is None or request.tools else request
 
 
-def _tools(raw: msgspec.Raw | None) -> tuple[Tool, ...] | None:
-    """Each definition by its own type: one without a type is the client's own."""
-    if raw is None:
-        return None
-    entries = _decode(raw, list[msgspec.Raw] | None, "tools")
-    tools: list[Tool] = []
-    for index, entry in enumerate(entries or ()):
-        head = _decode(entry, ToolHead, f"tools.{index}")
-        custom = head.type in (None, "custom")
-        kind: type[CustomTool] | type[TypedTool] = CustomTool if custom else TypedTool
-        tools.append(_decode(entry, kind, f"tools.{index}.custom" if custom else f"tools.{index}"))
-    return tuple(tools)
+def _reread(body: bytes, kind: type[R], told: str) -> R:
+    """Of a name that stands there twice the last one counts, also where the first is wrong: so what was refused is read
+    once more without the first ones.
+
+    Raises:
+        InvalidRequest: it is wrong all the same; in the API's words.
+        DecodeError: it is not JSON further on.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.ValidationError:  # a number that nothing can hold
+        raise _refusal(told, None, kind) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The request body is not a JSON object")
+    try:
+        return _read(msgspec.json.encode(value), kind)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), value, kind) from None
 
 
-def _decode(raw: msgspec.Raw, kind: Any, where: str) -> Any:
+#: How nearly every client writes the name. Who escapes its letters is found out by the tools that were read.
+_TOOLS = b'"tools"'
+
+
+def _with_tools(body: bytes, kind: type[R]) -> R:
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    tools = fields.pop("tools", None)
+    request = msgspec.json.decode(msgspec.json.encode(fields), type=kind)
+    return request if tools is None else msgspec.structs.replace(request, tools=_tools(tools))
+
+
+def _tools(raw: msgspec.Raw) -> tuple[Tool, ...]:
+    """Each definition by its own type: one without a type is the client's own.
+
+    Raises:
+        ValidationError: with the path from the top of the body, as if the whole had been decoded at once.
+    """
+    entries = _decoded(raw, list[msgspec.Raw] | None, "tools")
+    return tuple(_tool(entry, f"tools[{index}]") for index, entry in enumerate(entries or ()))
+
+
+def _tool(entry: msgspec.Raw, where: str) -> Tool:
+    head = _decoded(entry, ToolHead, where)
+    if head.type in (None, "custom"):
+        return cast(Tool, _decoded(entry, CustomTool, where))
+    known = TOOL_TYPES.get(head.type)
+    if known is None:
+        raise msgspec.ValidationError(f"Invalid value '{head.type}' - at `$.{where}.type`")
+    tool = _decoded(entry, known.form, where)
+    if known.name is not None and tool.name != known.name:
+        raise InvalidRequest(f"Input should be '{known.name}'", path=f"{_dotted(where)}.{head.type}.name")
+    return cast(Tool, tool)
+
+
+def _decoded(raw: msgspec.Raw, kind: Any, where: str) -> Any:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        _refuse(str(error), where)
-    except RecursionError:
-        raise InvalidRequest("JSON is nested too deeply", path=where) from None
+        what, _, at = str(error).partition(" - at `$")
+        raise msgspec.ValidationError(f"{what} - at `$.{where}{at.rstrip('`')}`") from None
 
 
 def _not_json(body: bytes, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "The request body is nested too deeply"
-    if isinstance(error, msgspec.ValidationError):
-        return "The request body is not a JSON object"
     if not body:
         return "The request body is empty; a JSON object is expected"
     return "The request body is not valid JSON"
 
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_STEPS = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 _MISSING = re.compile(r"^Object missing required field `(?P<field>[^`]+)`$")
-_STEP = re.compile(r"\[(\d+|\.\.\.)\]")
+_INVALID = re.compile(r"^Invalid (?:enum )?value (?P<value>.+)$", re.DOTALL)
+_KIND = re.compile(r"^Expected `(?P<kinds>[^`]+)`, got `[^`]+`$")
+_KINDS = {
+    "int": "Input should be a valid integer",
+    "float": "Input should be a valid number",
+    "str": "Input should be a valid string",
+    "bool": "Input should be a valid boolean",
+    "array": "Input should be a valid list",
+    "object": "Input should be an object",
+    "str | array": "Input should be a string or a list of blocks",
+    "str | object": "Input should be a string or an object",
+    "array | object": "Input should be a list or an object",
+}
 _WORDS = (
-    (re.compile(r"^Expected `int`.*, got `[^`]+`$"), "Input should be a valid integer"),
-    (re.compile(r"^Expected `float`.*, got `[^`]+`$"), "Input should be a valid number"),
-    (re.compile(r"^Expected `str`, got `[^`]+`$"), "Input should be a valid string"),
-    (re.compile(r"^Expected `bool`, got `[^`]+`$"), "Input should be a valid boolean"),
-    (re.compile(r"^Expected `array`, got `[^`]+`$"), "Input should be a valid list"),
-    (re.compile(r"^Expected `object`, got `[^`]+`$"), "Input should be an object"),
-    (
-        re.compile(r"^Expected `str \| array[^`]*`, got `[^`]+`$"),
-        "Input should be a string or a list of blocks",
-    ),
-    (re.compile(r"^Expected `(?:int|float)` >= (\S+?)(?:\.0)?$"), r"Input should be greater than or equal to \1"),
-    (re.compile(r"^Expected `(?:int|float)` <= (\S+?)(?:\.0)?$"), r"Input should be less than or equal to \1"),
+    (re.compile(r"^Expected `(?:int|float)[^`]*` >= (\S+?)(?:\.0)?$"), r"Input should be greater than or equal to \1"),
+    (re.compile(r"^Expected `(?:int|float)[^`]*` <= (\S+?)(?:\.0)?$"), r"Input should be less than or equal to \1"),
     (re.compile(r"^Expected `str` of length >= 1$"), "String should have at least 1 character"),
     (re.compile(r"^Expected `str` of length <= (\d+)$"), r"String should have at most \1 characters"),
-    (re.compile(r"^Invalid (?:enum )?value (.+)$"), r"Input \1 is not one of the documented values"),
+    (re.compile(r"^Number out of range$"), "Input should be a number that is not so large"),
 )
+#: A value is repeated in a refusal only so far: it may be a prompt.
+_SHOWN = 60
 
 
-def _refuse(text: str, where: str = "") -> NoReturn:
-    """A decoder's refusal in the API's words."""
+def _refusal(text: str, value: Any, kind: type[Conversation]) -> InvalidRequest:
+    """A decoder's refusal of a value in the API's words (contract messages-and-inference 2.2)."""
     match = _AT.match(text)
-    what, path = (match["what"], match["path"] or "") if match else (text, "")
-    dotted = _STEP.sub(r".\1", path.removeprefix("$")).replace("[...]", "").strip(".")
-    steps = [step for step in (where, dotted) if step]
+    what, where = (match["what"], match["path"] or "") if match else (text, "")
+    steps: list[str | int] = [int(index) if index else name for name, index in _STEPS.findall(where)]
     missing = _MISSING.match(what)
     if missing:
-        raise InvalidRequest("Field required", path=".".join([*steps, missing["field"]]))
+        steps.append(missing["field"])
+    place = place_of(shape(kind), value, steps)
+    if missing:
+        return InvalidRequest("Field required", path=f"{place.path}.type" if place.is_tag else place.path)
+    return InvalidRequest(_words(what, place), path=place.path or None)
+
+
+def _words(what: str, place: Place) -> str:
+    if (invalid := _INVALID.match(what)) and place.is_tag:
+        value = invalid["value"][:_SHOWN]
+        expected = ", ".join(f"'{choice}'" for choice in place.choices)
+        return f"Input tag {value} found using 'type' does not match any of the expected tags: {expected}"
+    if invalid and place.choices:
+        *others, last = [f"'{choice}'" for choice in place.choices]
+        return f"Input should be {', '.join(others)} or {last}" if others else f"Input should be {last}"
+    if found := _KIND.match(what):
+        kinds = " | ".join(kind for kind in found["kinds"].split(" | ") if kind != "null")
+        return _KINDS.get(kinds, f"Input should be {kinds}")
     for pattern, words in _WORDS:
         if pattern.match(what):
-            what = pattern.sub(words, what)
-            break
-    else:
-        what = what.replace("`", "'")
-    raise InvalidRequest(what, path=".".join(steps) or None)
+            return pattern.sub(words, what)
+    return what.replace("`", "'")
+
+
+def _dotted(where: str) -> str:
+    return where.replace("[", ".").replace("]", "")

@@ -50,6 +50,18 @@ class MessageUsage(msgspec.Struct, frozen=True, kw_only=True):
     speed: str | None = None
 
 
+class CacheMiss(msgspec.Struct, frozen=True):
+    """Why the prompt was not read from the cache (contract messages-and-inference 7.9)."""
+
+    type: str
+
+
+class Diagnostics(msgspec.Struct, frozen=True):
+    """What a request that names an earlier answer is told. A null reason is still being looked for."""
+
+    cache_miss_reason: CacheMiss | None
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """An answer. In `message_start` the content is empty and the stop reason null."""
 
@@ -63,6 +75,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     stop_details: None = None
     container: None = None
     usage: MessageUsage
+    diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
+    """Only there where the request asked for it."""
 
 
 class TokenCount(msgspec.Struct, frozen=True):
@@ -71,7 +85,7 @@ class TokenCount(msgspec.Struct, frozen=True):
     input_tokens: int
 
 
-def message_usage(usage: Usage) -> MessageUsage:
+def message_usage(usage: Usage, *, inference_geo: str | None = None, speed: str | None = None) -> MessageUsage:
     """Our record of usage in the API's fields; the cache fields are two views of the same tokens."""
     return MessageUsage(
         input_tokens=usage.input_tokens,
@@ -79,4 +93,6 @@ def message_usage(usage: Usage) -> MessageUsage:
         cache_read_input_tokens=usage.cache_read_tokens,
         cache_creation=CacheCreation(usage.cache_write_5m_tokens, usage.cache_write_1h_tokens),
         output_tokens=usage.output_tokens,
+        inference_geo=inference_geo,
+        speed=speed,
     )
