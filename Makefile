@@ -38,7 +38,7 @@ lock: setup ## write requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--all-extras --group dev pyproject.toml -o requirements.lock
 
-bench: bench-gateway ## all benches
+bench: bench-gateway bench-peers ## all benches
 
 bench-%: setup
 	$(BIN)/python -m bench.$*

@@ -15,21 +15,17 @@ must end with the memory it began with.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
-from antiphon.core import settings
+from bench import subject
 from bench.bare import FOLDER_VARIABLE, events_of
 from bench.load import (
     Bystanders,
@@ -46,7 +42,6 @@ from bench.load import (
 )
 from bench.report import Bar, Figure, conclude, figure, machine
 
-_MODEL = "qwen2.5-coder-1.5b-instruct"
 _SCRIPT = Path(__file__).parent / "gateway.yaml"
 _FAILING = Path(__file__).parent / "gateway-failing.yaml"
 _TOKENS = 200
@@ -84,7 +79,7 @@ def main() -> int:
     began, where = time.monotonic(), machine()
     try:
         need_wrk(out)
-        with _home(out) as home:
+        with subject.home(out) as home:
             figures = _Bench(home, out).figures()
     except Unmeasurable as error:
         out.print(f"[bold red]bench-gateway:[/] {error}", soft_wrap=True)
@@ -113,7 +108,7 @@ class _Bench:
         self._answered: Counter[int] = Counter()
         self._server_core, load_core = two_cores()
         os.sched_setaffinity(0, {load_core})  # for us, and so for wrk
-        self._key = _antiphon("keys", "create", "--quiet", "--home", str(home))
+        self._key = subject.command("keys", "create", "--quiet", "--home", str(home))
         self._plain = self._file("plain", tokens=_PLAIN_TOKENS)
         self._long = self._file("long")
         self._stream = self._file("stream", stream=True)
@@ -132,12 +127,8 @@ class _Bench:
             figures += self._endure(antiphon)
         return figures
 
-    @contextmanager
-    def _served(self, script: Path) -> Iterator[Server]:
-        port = free_port()
-        arguments = ["antiphon", "serve", "--home", str(self._home), "--port", str(port), "--scripted", str(script)]
-        with server(arguments, port, self._server_core, self._home / "serve.log") as started:
-            yield started
+    def _served(self, script: Path) -> AbstractContextManager[Server]:
+        return subject.served(self._home, script, self._server_core)
 
     @contextmanager
     def _bare(self) -> Iterator[Server]:
@@ -259,12 +250,9 @@ class _Bench:
 
     def _check_journal(self, antiphon: Server) -> None:
         """See that each of the answers has its usage record on the disk."""
-        _, metrics = exchange(antiphon.port, b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")
-        written = re.search(rb"^antiphon_journal_appended(?:_total)? (\S+)$", metrics, re.MULTILINE)
-        if written is None or float(written[1]) < self._answered[antiphon.port]:
-            raise Unmeasurable(
-                f"{self._answered[antiphon.port]} answers, but the journal says {written and written[1]!r}"
-            )
+        written, answered = subject.journalled(antiphon), self._answered[antiphon.port]
+        if written < answered:
+            raise Unmeasurable(f"{answered} answers, but the journal says {written}")
 
     def _endure(self, antiphon: Server) -> list[Figure]:
         """100,000 requests of all kinds, in phases; the memory before and after."""
@@ -322,7 +310,7 @@ class _Bench:
         close: bool = False,
     ) -> bytes:
         body = {
-            "model": _MODEL,
+            "model": subject.MODEL,
             "max_tokens": tokens,
             "stream": stream,
             "system": _SYSTEM,
@@ -379,37 +367,6 @@ def _sync_ms(folder: Path) -> float:
             os.fdatasync(file.fileno())
             taken.append(time.perf_counter() - began)
     return sorted(taken)[_SYNCS // 2] * 1000
-
-
-@contextmanager
-def _home(out: Console) -> Iterator[Path]:
-    """A data folder for this run, on the same disk as the installation's own, with its weights."""
-    installed = settings.load({}).home_path.resolve()
-    installed.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _have_weights(installed, out)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=installed))
-    try:
-        (folder / "models").symlink_to(installed / "models")
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
-def _have_weights(home: Path, out: Console) -> None:
-    out.print(f"Template and tokenizer are those of {_MODEL}.")
-    done = subprocess.run(
-        [sys.executable, "-m", "antiphon", "models", "pull", _MODEL, "--home", str(home)], check=False
-    )
-    if done.returncode:
-        raise Unmeasurable(f"{_MODEL} cannot be fetched")
-
-
-def _antiphon(*arguments: str) -> str:
-    """Run a command of the command line; what it prints."""
-    done = subprocess.run([sys.executable, "-m", "antiphon", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unmeasurable(f"antiphon {arguments[0]} failed: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from wheelhouse import Wheelhouse
 #: Starts a server that plays a script, with settings of one's own.
 StartScripted: TypeAlias = Callable[..., Running]
 
+#: Counts the documented behaviours that a run proves.
+pytest_plugins = ("proving",)
+
 _REPOSITORY = Path(__file__).parents[1]
 
 

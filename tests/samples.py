@@ -107,6 +107,14 @@ ASSISTANT_BLOCKS: list[Any] = [
     },
     {"type": "tool_use", "id": "toolu_1", "name": "n", "input": {}, "caller": None, "toolset_name": None},
     {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}, "caller": BY_CODE},
+    {
+        "type": "server_tool_use",
+        "id": "srvtoolu_1",
+        "name": "code_execution",
+        "input": {},
+        "caller": {"type": "code_execution_20250825", "tool_id": "srvtoolu_2"},
+        "cache_control": CACHE,
+    },
     _result(
         "web_search_tool_result",
         [{"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": "e", "page_age": None}],
@@ -240,7 +248,11 @@ SYSTEM_BLOCKS: list[Any] = [
     {"type": "text", "text": "x"},
     {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "n"}, "cache_control": CACHE},
     {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"name": "n", "input_schema": {}}}},
-    {"type": "tool_removal", "tool": {"type": "mcp_tool_reference", "server_name": "s", "name": "n"}},
+    {
+        "type": "tool_removal",
+        "tool": {"type": "mcp_tool_reference", "server_name": "s", "name": "n"},
+        "cache_control": CACHE,
+    },
     {"type": "tool_removal", "tool": {"type": "mcp_toolset_reference", "server_name": "s"}},
 ]
 
@@ -258,7 +270,11 @@ _FETCH: Any = {
     "name": "web_fetch",
     "citations": {"enabled": True},
     "max_content_tokens": 1,
-    "url_sources": {"user_input": {"type": "all"}},
+    "url_sources": {
+        "user_input": {"type": "all"},
+        "client_tool_results": {"type": "only", "tools": [{"type": "tool_reference", "name": "n"}]},
+        "server_tool_results": {"type": "except", "tools": [{"type": "tool_reference", "name": "n"}]},
+    },
 }
 _CUSTOM: Any = {
     **_EXAMPLES,
@@ -400,7 +416,14 @@ ANSWER_OPTIONS: dict[str, list[Any]] = {
     "metadata": [{"user_id": "u"}, {"user_id": None}],
     "service_tier": ["auto", "standard_only"],
     "inference_geo": ["us", "global", None],
-    "container": ["c", {"id": None, "skills": [{"type": "custom", "skill_id": "s", "version": "latest"}]}, None],
+    "container": [
+        "c",
+        {
+            "id": None,
+            "skills": [{"type": kind, "skill_id": "s", "version": "latest"} for kind in ("custom", "anthropic")],
+        },
+        None,
+    ],
     "diagnostics": [{"previous_message_id": "msg_1"}, {"previous_message_id": None}, None],
     "fallbacks": [
         [

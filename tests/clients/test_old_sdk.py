@@ -74,6 +74,7 @@ def test_create_and_stream_give_the_same_message(outcome: Outcome) -> None:
     assert streamed["id"] != message["id"]
 
 
+@pytest.mark.behaviour("client-surface-3-helper-events")
 def test_a_stream_is_read_as_events_as_text_and_raw(outcome: Outcome) -> None:
     stream = outcome.told["stream"]
     assert stream["texts"] == ["Good", " day", " to", " you."]

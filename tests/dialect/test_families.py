@@ -120,6 +120,7 @@ def test_tools_that_need_eyes_are_refused_by_path() -> None:
         turns("hermes", [{"role": "user", "content": "hi"}], tools)
 
 
+@pytest.mark.behaviour("client-surface-2.3-tool-reference-named")
 def test_a_reference_to_a_tool_is_named() -> None:
     result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "tool_reference", "tool_name": "look"}]}
     assert "The tool look can be used." in turns("hermes", [{"role": "user", "content": [result]}])[0].text

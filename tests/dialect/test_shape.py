@@ -37,6 +37,7 @@ def text(value: str) -> dict[str, str]:
     return {"type": "text", "text": value}
 
 
+@pytest.mark.behaviour("messages-and-inference-3.1-a-string-is-a-block")
 def test_a_string_is_one_block() -> None:
     assert turns(("user", "hi")) == turns(("user", [text("hi")]))
     assert turns(("user", "hi"), system="s") == turns(("user", "hi"), system=[text("s")])
@@ -54,6 +55,8 @@ def test_every_block_has_its_path() -> None:
     ]
 
 
+@pytest.mark.behaviour("messages-and-inference-3.1-user-and-user", "messages-and-inference-3.1-assistant-and-assistant")
+@pytest.mark.behaviour("client-surface-2.1-messages-merge")
 def test_neighbours_of_one_role_are_one_turn() -> None:
     assert shown(("user", "a"), ("user", "b"), ("assistant", "c"), ("assistant", "d"), ("user", "e")) == [
         ("user", "a\n\nb"),
@@ -78,6 +81,7 @@ def test_tools_come_before_system_in_one_turn() -> None:
     assert [piece.path for piece in first.pieces if not piece.trusted] == ["tools.0", "system.0"]
 
 
+@pytest.mark.behaviour("messages-and-inference-3.2-in-its-place")
 def test_system_turns_amid_a_conversation_stay_in_place() -> None:
     assert [role for role, _ in shown(("user", "a"), ("system", "b"), ("assistant", "c"), ("user", "d"))] == [
         "user",
@@ -87,6 +91,7 @@ def test_system_turns_amid_a_conversation_stay_in_place() -> None:
     ]
 
 
+@pytest.mark.behaviour("client-surface-2.3-thinking-let-be", "client-surface-2.3-fallback-in-place")
 def test_thinking_and_the_fallback_mark_are_not_shown() -> None:
     assert shown(
         ("user", "a"),

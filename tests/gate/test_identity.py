@@ -106,6 +106,7 @@ async def test_a_key_needs_a_live_workspace(database: Database) -> None:
         await _key(database, Scope(DEFAULT_ORGANIZATION, "wrkspc_none"))
 
 
+@pytest.mark.behaviour("messages-and-inference-1-x-api-key", "messages-and-inference-1-bearer")
 @pytest.mark.parametrize(
     ("authorization", "x_api_key"),
     [

@@ -63,6 +63,7 @@ OVER = (413, "request_too_large", None)
 OVER_DECODED = (413, "request_too_large", "request_body_too_large_after_decoding")
 
 
+@pytest.mark.behaviour("messages-and-inference-2.3-compressed")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     ("encoding", "sent"),
@@ -108,6 +109,11 @@ def test_a_large_compressed_body_in_small_parts(server: Running) -> None:
 PACKED = gzip.compress(BODY)
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-2.3-encoding-refused",
+    "messages-and-inference-2.4-encoding-invalid",
+    "messages-and-inference-2.4-encoding-unsupported",
+)
 @pytest.mark.behaviour("client-surface-1.6-codes-encoding")
 @pytest.mark.parametrize(
     ("encoding", "sent", "answer"),
@@ -165,6 +171,10 @@ def empty_blocks(count: int) -> bytes:
     return PACKED[:10] + EMPTY_BLOCK * count
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-2.3-too-large-decoded",
+    "messages-and-inference-2.4-too-large-after-decoding",
+)
 @pytest.mark.behaviour("client-surface-1.6-code-too-large-after-decoding")
 @pytest.mark.parametrize(
     ("encoding", "bomb", "answer"),
@@ -261,6 +271,7 @@ async def test_noise_is_a_refusal_and_never_another_error(data: bytes, encoding:
         assert error.details == {"error_code": "request_body_too_large_after_decoding"}
 
 
+@pytest.mark.behaviour("messages-and-inference-1-content-type", "messages-and-inference-2.4-charset")
 @pytest.mark.behaviour("client-surface-1.3-content-type", "client-surface-1.6-code-charset")
 @pytest.mark.parametrize(
     ("content_type", "answer"),

@@ -11,6 +11,7 @@ from conftest import StartScripted
 ASK: Any = {"model": "claude-opus-5-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 
 
+@pytest.mark.behaviour("messages-and-inference-3.5-geography-and-speed")
 @pytest.mark.behaviour("client-surface-2.6-usage-conditions")
 def test_what_was_not_asked_for_is_not_there(scripted: StartScripted) -> None:
     message = scripted().client().messages.create(**ASK)
@@ -19,6 +20,11 @@ def test_what_was_not_asked_for_is_not_there(scripted: StartScripted) -> None:
     assert message.usage.speed is None
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-3.3-geography",
+    "messages-and-inference-3.3-speed",
+    "messages-and-inference-3.5-geography-and-speed",
+)
 @pytest.mark.behaviour(
     "client-surface-2.1-speed",
     "client-surface-2.1-inference-geo",
@@ -33,6 +39,7 @@ def test_geography_and_speed_are_told_as_they_were(scripted: StartScripted) -> N
         assert stream.get_final_message().usage.speed == "standard"
 
 
+@pytest.mark.behaviour("messages-and-inference-3.3-diagnostics")
 @pytest.mark.behaviour("client-surface-2.1-diagnostics", "client-surface-2.6-diagnostics")
 @pytest.mark.parametrize(
     ("previous", "told"), [(None, None), ("msg_gone", {"cache_miss_reason": {"type": "unavailable"}})]

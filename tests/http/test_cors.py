@@ -11,6 +11,7 @@ PAGE = "https://app.example.com"
 DIRECT = "anthropic-dangerous-direct-browser-access"
 
 
+@pytest.mark.behaviour("messages-and-inference-2.1-401-cors")
 def test_a_page_is_refused_by_default(scripted: StartScripted) -> None:
     server = scripted()
     reply = httpx2.get(
@@ -26,6 +27,7 @@ def test_a_page_is_refused_by_default(scripted: StartScripted) -> None:
     assert asked.status_code == 401
 
 
+@pytest.mark.behaviour("client-surface-1.3-browser-header")
 def test_a_page_on_the_list_may_read_answers_and_errors(scripted: StartScripted) -> None:
     server = scripted(cors_origins=(PAGE,))
     asked = httpx2.options(

@@ -75,6 +75,7 @@ def test_what_is_no_sound_request_is_answered_once_and_closed(server: Running, d
     assert b'"type":"error"' in answer
 
 
+@pytest.mark.behaviour("messages-and-inference-2.1-other-statuses")
 @pytest.mark.behaviour("client-surface-1.6-status-431")
 def test_headers_that_are_too_many_or_too_large_are_431(server: Running) -> None:
     many = request(server, *(b"x-%d: 1" % n for n in range(protocol.HEADER_LINES + 1)))
@@ -91,6 +92,7 @@ def test_a_large_body_behind_small_headers_is_not_mistaken_for_headers(server: R
     assert refusal(answer) == (400, "The request body is not valid JSON")
 
 
+@pytest.mark.behaviour("messages-and-inference-2.1-other-statuses")
 @pytest.mark.behaviour("client-surface-1.4-closed-slow-headers")
 def test_headers_that_come_too_slowly_are_408_and_silence_is_closed(
     server: Running, monkeypatch: pytest.MonkeyPatch

@@ -66,6 +66,7 @@ def refused(reply: httpx2.Response) -> tuple[int, str]:
     return reply.status_code, envelope["error"]["message"]
 
 
+@pytest.mark.behaviour("client-surface-2.1-messages-limit")
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize(
     ("body", "message"),
@@ -270,7 +271,7 @@ def test_a_hundred_thousand_of_anything_is_an_answer_and_no_failure(server: Runn
         (["x"] * 100_000, None),
         (["x" * 100_000], None),
         (None, None),
-        ([" "] * 100_000, "stop_sequences.0: each stop sequence must contain non-whitespace"),
+        ([" "] * 100_000, "stop_sequences: each stop sequence must contain non-whitespace"),
         (["x"] * 99_999 + [5], "stop_sequences.99999: Input should be a valid string"),
     ],
     ids=named,

@@ -63,6 +63,7 @@ def told(reply: httpx2.Response) -> str:
 # -- the list
 
 
+@pytest.mark.behaviour("messages-and-inference-1-models-pages", "messages-and-inference-14.2-lifecycle")
 @pytest.mark.behaviour(
     "client-surface-0-page-ends",
     "client-surface-1.7-page",
@@ -98,6 +99,7 @@ def test_the_sdk_pages_through_the_stages_it_asks_for(
         assert (model.retires_at is None) == (model.lifecycle == "active")
 
 
+@pytest.mark.behaviour("messages-and-inference-1-models-pages")
 @pytest.mark.behaviour("client-surface-1.7-walks-both-ways", "client-surface-4.2-after-and-before")
 def test_walking_back_from_the_end_sees_all_but_the_last(free: anthropic.Anthropic) -> None:
     ids = [model.id for model in free.models.list(limit=1000)]
@@ -185,6 +187,7 @@ def test_what_is_nothing_here_is_not_found(free: anthropic.Anthropic, asked: str
         free.models.retrieve(asked)
 
 
+@pytest.mark.behaviour("messages-and-inference-14.2-model-object")
 @pytest.mark.behaviour("client-surface-4.2-fields", "client-surface-4.2-capabilities")
 def test_the_whole_object_is_as_the_contract_has_it(server: Running) -> None:
     model = get(server, "", path="/v1/models/claude-opus-5-5").json()
@@ -259,6 +262,7 @@ def accepted(client: anthropic.Anthropic, id_: str, change: dict[str, Any]) -> b
     return True
 
 
+@pytest.mark.behaviour("messages-and-inference-14.2-capabilities")
 @pytest.mark.behaviour("client-surface-4.2-capabilities-true")
 @pytest.mark.parametrize("whose", ["free", "bound"])
 def test_every_listed_id_can_be_asked_and_does_what_it_advertises(request: pytest.FixtureRequest, whose: str) -> None:

@@ -38,7 +38,7 @@ FAULTS: list[tuple[str, dict[str, Any], int, str]] = [
     ("version's changes", {"body": {"temperature": 0.5}}, 400, "temperature"),
     ("model", {"body": {"model": "gpt-4"}}, 404, "model: gpt-4"),
     ("profile", {"body": {"tools": [TOOL], "tool_choice": {"type": "any"}}}, 400, "forced tool use is not supported"),
-    ("rules", {"body": {"stop_sequences": [" "]}}, 400, "stop_sequences.0"),
+    ("rules", {"body": {"stop_sequences": [" "]}}, 400, "stop_sequences: each"),
     ("length", {"body": {"messages": [{"role": "user", "content": "x " * 300_000}]}}, 400, "prompt is too long"),
 ]
 NAMES = [name for name, *_ in FAULTS]

@@ -94,6 +94,8 @@ def streamed(server: Running, request: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
+@pytest.mark.behaviour("messages-and-inference-4-order")
+@pytest.mark.behaviour("client-surface-3-indexes", "client-surface-3-text-concatenates")
 @SETTINGS
 @given(
     st.tuples(st.integers(0, len(PIECES) - 1), st.integers(0, len(PIECES) - 1), st.sampled_from([0, 5, 9])),
@@ -116,6 +118,8 @@ def test_a_stream_amounts_to_the_plain_answer(
     assert stream["usage"]["output_tokens"] == plain["usage"]["output_tokens"]
 
 
+@pytest.mark.behaviour("messages-and-inference-3.5-total-input", "messages-and-inference-8-the-bill")
+@pytest.mark.behaviour("client-surface-2.3-tool-use-written", "client-surface-4.1-answer")
 @SETTINGS
 @given(conversations())
 def test_a_count_is_what_the_same_request_is_billed(server: Running, request_body: dict[str, Any]) -> None:

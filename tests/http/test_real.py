@@ -56,6 +56,7 @@ def test_a_stop_sequence_cuts_a_real_answer(smol: Running) -> None:
     assert text_of(message) == "The capital of "
 
 
+@pytest.mark.behaviour("messages-and-inference-3.4-continued")
 def test_prefill_is_continued(smol: Running) -> None:
     message = smol.client().messages.create(
         model="claude-haiku-5-5", max_tokens=10,

@@ -54,6 +54,7 @@ def says(text: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}]}
 
 
+@pytest.mark.behaviour("messages-and-inference-3.1-roles", "messages-and-inference-3.3-blank-stop-refused")
 @pytest.mark.behaviour("client-surface-2.1-messages-required", "client-surface-2.1-messages-roles")
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -71,9 +72,9 @@ def says(text: str) -> dict[str, Any]:
         (says(""), "messages.0.content: messages: text content blocks must be non-empty"),
         (says(" \n"), "messages.0.content: messages: text content blocks must contain non-whitespace text"),
         ({"system": [{"type": "text", "text": ""}]}, "system.0.text: system: text content blocks must be non-empty"),
-        ({"stop_sequences": ["ok", " "]}, "stop_sequences.1: each stop sequence must contain non-whitespace"),
+        ({"stop_sequences": ["ok", " "]}, "stop_sequences: each stop sequence must contain non-whitespace"),
         ({"max_tokens": 0, "stream": True}, "max_tokens: max_tokens must be at least 1 when streaming"),
-        ({"messages": [USER, {"role": "assistant", "content": "so "}]}, "messages.1: final assistant content cannot end with trailing whitespace"),
+        ({"messages": [USER, {"role": "assistant", "content": "so "}]}, "messages: final assistant content cannot end with trailing whitespace"),
         ({"messages": [{"role": "assistant", "content": "so"}]}, 'messages: first message must use the "user" role'),
         ({"messages": [{"role": "system", "content": "so"}, USER]}, "messages.0.role: a system message must follow a user turn and be last or be followed by an assistant turn"),
         ({"tools": [{"name": "look"}]}, "tools.0.custom.input_schema: Field required"),
@@ -101,6 +102,7 @@ def test_what_is_wrong_is_named_by_path_and_in_the_apis_words(
     assert (reply.status_code, told(reply)) == (400, message)
 
 
+@pytest.mark.behaviour("messages-and-inference-3.3-container")
 @pytest.mark.behaviour(
     "client-surface-2.1-output-config-format-read",
     "client-surface-2.1-container-read",
@@ -133,6 +135,7 @@ def test_a_promise_that_is_not_kept_yet_is_refused_by_path(server: Running, chan
         assert "not supported by this server yet" in told(reply)
 
 
+@pytest.mark.behaviour("messages-and-inference-2.2-details", "messages-and-inference-2.4-thread-unsupported")
 @pytest.mark.behaviour("client-surface-0-thread-refused-by-code", "client-surface-1.6-code-thread-unsupported")
 def test_threads_are_refused_with_the_code_that_makes_the_sdk_do_without(server: Running) -> None:
     reply = post(server, {"thread": {"type": "create"}})
@@ -161,6 +164,7 @@ def test_a_promise_about_the_answer_is_refused_where_one_is_asked_for(
     assert counted.status_code == 200
 
 
+@pytest.mark.behaviour("messages-and-inference-4-eager-option")
 @pytest.mark.behaviour(
     "client-surface-2.1-messages-prefill",
     "client-surface-2.1-tool-choice-auto",
@@ -237,6 +241,11 @@ def test_paths_and_methods(server: Running) -> None:
     assert told(wrong)
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-1-credential",
+    "messages-and-inference-1-x-api-key",
+    "messages-and-inference-1-bearer",
+)
 @pytest.mark.behaviour(
     "client-surface-0-key-as-bearer",
     "client-surface-0-older-version",

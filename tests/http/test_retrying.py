@@ -91,6 +91,7 @@ def failing() -> Iterator[Failing]:
     server.close()
 
 
+@pytest.mark.behaviour("messages-and-inference-2.2-retries")
 @pytest.mark.behaviour(
     "client-surface-1.4-should-retry-wins",
     "client-surface-1.4-retried-statuses",
@@ -131,6 +132,7 @@ def test_a_time_is_named_where_one_is_known(failing: Failing, error: Exception, 
     assert failing.headers(error).get("retry-after") == seconds
 
 
+@pytest.mark.behaviour("messages-and-inference-2.2-details", "messages-and-inference-2.4-body-timeout")
 @pytest.mark.behaviour("client-surface-1.6-code-selects-class", "client-surface-1.6-code-body-timeout")
 def test_a_slow_body_is_its_own_error_of_the_sdk(scripted: StartScripted) -> None:
     """Status and code together choose the class; as a 408 it would be another one."""
@@ -173,6 +175,7 @@ def full(server: Running) -> httpx2.Response:
     )
 
 
+@pytest.mark.behaviour("messages-and-inference-2.2-retry-after")
 @pytest.mark.behaviour("client-surface-1.4-retry-after")
 def test_a_full_server_and_a_stopping_one_say_when_to_come_back(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: slow, text: 'a b c d e f', delay_ms: 100}]", seats=1, queue=0)

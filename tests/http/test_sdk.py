@@ -14,6 +14,12 @@ from running import text_of
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 
 
+@pytest.mark.behaviour(
+    "client-surface-2.3-text-counts",
+    "client-surface-2.3-answer-text",
+    "client-surface-2.6-fields",
+    "client-surface-2.6-stop-end-turn",
+)
 def test_create_answers_in_the_sdks_own_types(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: Hello, text: 'Good day to you.'}]")
     message = server.client().messages.create(model="claude-sonnet-5-5", max_tokens=20, messages=HELLO)
@@ -28,6 +34,12 @@ def test_create_answers_in_the_sdks_own_types(scripted: StartScripted) -> None:
     assert (record.outcome, record.message_id, record.streamed) == ("end_turn", message.id, False)
 
 
+@pytest.mark.behaviour(
+    "client-surface-0-pings-are-skipped",
+    "client-surface-0-request-id",
+    "client-surface-3-text-delta",
+    "client-surface-3-helper-events",
+)
 def test_stream_gives_deltas_and_the_same_final_message(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: Hello, text: 'Good day to you.'}]")
     client = server.client()
@@ -44,6 +56,11 @@ def test_stream_gives_deltas_and_the_same_final_message(scripted: StartScripted)
     assert stream.response.headers["request-id"].startswith("req_")
 
 
+@pytest.mark.behaviour(
+    "client-surface-2.1-max-tokens",
+    "client-surface-2.6-stop-max-tokens",
+    "client-surface-7-create-streamed",
+)
 @pytest.mark.anyio
 async def test_the_async_client_streams_too(scripted: StartScripted) -> None:
     server = scripted()
@@ -55,6 +72,7 @@ async def test_the_async_client_streams_too(scripted: StartScripted) -> None:
         assert message.usage.output_tokens == 2
 
 
+@pytest.mark.behaviour("client-surface-4.1-answer")
 def test_count_tokens_is_what_the_same_request_is_billed(scripted: StartScripted) -> None:
     client = scripted().client()
     count = client.messages.count_tokens(model="claude-opus-5-5", messages=HELLO, system="Be brief.")
@@ -77,6 +95,15 @@ def _asks(client: Anthropic, **change: Any) -> None:
     client.messages.create(**(request | change))
 
 
+@pytest.mark.behaviour(
+    "client-surface-1.6-envelope",
+    "client-surface-1.6-attributes",
+    "client-surface-1.6-status-400",
+    "client-surface-1.6-status-401",
+    "client-surface-1.6-status-403",
+    "client-surface-1.6-status-404",
+    "client-surface-2.1-messages-required",
+)
 def test_every_refusal_is_the_sdks_own_error(scripted: StartScripted) -> None:
     server = scripted()
     client = server.client()
@@ -97,6 +124,7 @@ def test_every_refusal_is_the_sdks_own_error(scripted: StartScripted) -> None:
         _asks(server.client(api_key=server.make_key(admin=True)))
 
 
+@pytest.mark.behaviour("client-surface-1.6-status-413")
 def test_a_body_over_the_limit_is_413(scripted: StartScripted) -> None:
     server = scripted(body_bytes=10_000)
     with pytest.raises(anthropic.ContentTooLargeError) as error:
@@ -110,6 +138,12 @@ def test_a_prompt_over_the_window_is_400_in_the_words_clients_compact_on(scripte
         _asks(client, messages=[{"role": "user", "content": "x" * 300_000}])
 
 
+@pytest.mark.behaviour(
+    "client-surface-1.4-retried-statuses",
+    "client-surface-1.4-retry-after",
+    "client-surface-1.6-types-served",
+    "client-surface-1.6-status-529",
+)
 def test_the_sdk_retries_529_by_itself(scripted: StartScripted) -> None:
     """One seat, no queue: the second request is refused at once, waits as the SDK does, and gets its answer."""
     server = scripted("rules: [{match: slow, text: 'a b c d e f', delay_ms: 100}]", seats=1, queue=0)
@@ -138,6 +172,8 @@ def test_closing_a_stream_stops_the_engine_and_bills_what_was_made(scripted: Sta
     assert 10 <= record.usage.output_tokens < 500
 
 
+@pytest.mark.behaviour("messages-and-inference-3.3-max-tokens-zero")
+@pytest.mark.behaviour("client-surface-2.1-max-tokens-zero", "client-surface-2.6-stop-max-tokens")
 def test_max_tokens_zero_reads_the_prompt_and_answers_nothing(scripted: StartScripted) -> None:
     message = scripted().client().messages.create(model="claude-opus-5-5", max_tokens=0, messages=HELLO)
     assert message.content == []
@@ -145,6 +181,7 @@ def test_max_tokens_zero_reads_the_prompt_and_answers_nothing(scripted: StartScr
     assert (message.usage.output_tokens, message.usage.input_tokens > 0) == (0, True)
 
 
+@pytest.mark.behaviour("client-surface-2.1-stop-sequences", "client-surface-2.6-stop-sequence")
 def test_stop_sequences_end_the_answer_and_are_named(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: Hello, tokens: ['one ', 'ST', 'OP', ' two']}]")
     message = server.client().messages.create(
@@ -155,12 +192,14 @@ def test_stop_sequences_end_the_answer_and_are_named(scripted: StartScripted) ->
     assert message.usage.output_tokens == 3  # up to and including the token that completed it
 
 
+@pytest.mark.behaviour("client-surface-2.6-stop-end-turn")
 def test_an_empty_answer_has_no_block(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: Hello, tokens: []}]")
     message = server.client().messages.create(model="claude-opus-5-5", max_tokens=20, messages=HELLO)
     assert (message.content, message.stop_reason, message.usage.output_tokens) == ([], "end_turn", 1)
 
 
+@pytest.mark.behaviour("client-surface-2.6-stop-window")
 def test_the_window_ends_an_answer_with_its_own_reason(scripted: StartScripted) -> None:
     client = scripted().client()
     asked: dict[str, Any] = {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": "x" * 199_960}]}

@@ -45,6 +45,15 @@ def stream(server: Running, request: dict[str, Any]) -> Any:
     )
 
 
+@pytest.mark.behaviour(
+    "client-surface-0-frames-are-named",
+    "client-surface-0-usage-and-content-at-start",
+    "client-surface-2.1-stream",
+    "client-surface-3-message-start",
+    "client-surface-3-message-delta",
+    "client-surface-3-message-stop",
+    "client-surface-3-start-first",
+)
 def test_the_grammar_of_events(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: hi, tokens: ['a', 'b']}]")
     with stream(server, body("hi")) as reply:
@@ -69,6 +78,8 @@ def test_the_grammar_of_events(scripted: StartScripted) -> None:
     assert delta["delta"]["stop_reason"] == "end_turn"
 
 
+@pytest.mark.behaviour("messages-and-inference-2.6-kept-alive")
+@pytest.mark.behaviour("client-surface-3-ping")
 def test_a_silent_engine_is_pinged_through(scripted: StartScripted) -> None:
     server = scripted("rules: [{match: hi, tokens: ['a'], delay_ms: 700}]", ping_seconds=0.2)
     with stream(server, body("hi")) as reply:
@@ -96,6 +107,8 @@ def test_a_queued_stream_starts_early_and_is_answered_in_its_turn(scripted: Star
         assert list(events(first))[-1]["type"] == "message_stop"
 
 
+@pytest.mark.behaviour("messages-and-inference-2.5-error-event")
+@pytest.mark.behaviour("client-surface-3-error", "client-surface-3-stream-error-late-only")
 def test_a_full_queue_is_a_real_status_and_a_late_one_an_error_event(scripted: StartScripted) -> None:
     server = scripted(SLOW, seats=1, queue=1, queue_seconds=0.6, early_start_seconds=0.1)
     with stream(server, body("slow")) as held:
@@ -112,6 +125,8 @@ def test_a_full_queue_is_a_real_status_and_a_late_one_an_error_event(scripted: S
     assert sorted(record.outcome for record in server.records()) == ["client_closed", "overloaded"]
 
 
+@pytest.mark.behaviour("messages-and-inference-2.5-error-event", "messages-and-inference-4-error")
+@pytest.mark.behaviour("client-surface-3-error")
 @pytest.mark.parametrize("kind", ["stop", "hang", "crash"])
 def test_an_engine_that_fails_ends_the_stream_with_an_error_event(scripted: StartScripted, kind: str) -> None:
     server = scripted(
@@ -202,6 +217,7 @@ def test_characters_are_never_cut(scripted: StartScripted) -> None:
         assert "".join(e["delta"]["text"] for e in events(reply) if e["type"] == "content_block_delta") == text
 
 
+@pytest.mark.behaviour("messages-and-inference-4-error")
 def test_stopping_the_server_ends_open_streams_with_an_error_event(scripted: StartScripted) -> None:
     server = scripted(SLOW)
     with stream(server, body("slow")) as reply:

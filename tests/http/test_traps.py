@@ -86,7 +86,6 @@ def test_trap_5_message_start_carries_the_true_input_tokens(server: Running) -> 
     assert first.message.usage.input_tokens == count(server)
 
 
-@pytest.mark.behaviour("client-surface-3-helper-events")
 def test_trap_6_and_7_blocks_open_and_close_in_order_and_the_stop_sequence_is_told(server: Running) -> None:
     with server.client().messages.stream(
         model="claude-opus-5-5",

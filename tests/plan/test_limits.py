@@ -55,6 +55,7 @@ def test_a_prompt_that_fills_the_window_is_told_by_how_much() -> None:
     assert PLANNER.count(asked(1)) == PROMPT  # counting knows no window
 
 
+@pytest.mark.behaviour("messages-and-inference-3.3-sampling-defaults", "messages-and-inference-3.3-top-k")
 def test_sampling_that_is_given_stands_alone() -> None:
     planner = Planner(PLANNER._renderer, Limits(window=400, max_output=9, sampling=Sampling(temperature=0.3, top_k=7)))
     assert planner.plan(asked(1)).sampling == Sampling(temperature=0.3, top_k=7)

@@ -161,6 +161,7 @@ def test_a_conversation_is_written_as_the_template_says() -> None:
     assert rendered.aligned and not rendered.folded
 
 
+@pytest.mark.behaviour("messages-and-inference-3.4-continued")
 @pytest.mark.behaviour("client-surface-2.1-messages-prefill")
 def test_prefill_is_left_open() -> None:
     rendered = BUILTIN.renderer.render(conversation(("user", "hi"), ("assistant", "The answer is")))

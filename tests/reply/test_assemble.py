@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def test_characters_survive_any_cut(text: str, cuts: list[int]) -> None:
     assert all("\ufffd" not in delta.delta.text for delta in deltas) or "\ufffd" in text
 
 
+@pytest.mark.behaviour("client-surface-0-indexes-contiguous", "client-surface-3-block-stop", "client-surface-3-indexes")
 @given(
     st.text(max_size=20),
     st.lists(st.integers(0, 99), max_size=9),

@@ -30,6 +30,7 @@ def band(up_to: int | None, price: str = "1") -> PriceBand:
     return PriceBand(input=price, output="5", up_to=up_to)
 
 
+@pytest.mark.behaviour("messages-and-inference-14.1-multipliers")
 @pytest.mark.parametrize("id_", BOOK)
 def test_every_price_stands_in_its_relation_to_the_input(id_: str) -> None:
     assert BOOK[id_]
@@ -61,6 +62,7 @@ def test_figures_of_the_contract(id_: str, figures: list[str]) -> None:
     assert [prices.input, prices.output] == figures
 
 
+@pytest.mark.behaviour("messages-and-inference-14.1-haiku-5-5-long")
 @pytest.mark.parametrize(("tokens", "price"), [(0, "0.10"), (100_000, "0.10"), (100_001, "0.50"), (1_000_000, "0.50")])
 def test_a_long_prompt_costs_more_for_the_whole_request(tokens: int, price: str) -> None:
     assert band_of(BOOK["claude-haiku-5-5"], tokens).input == price

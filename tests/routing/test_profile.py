@@ -31,6 +31,7 @@ def refused(model: str, **change: Any) -> str | None:
     return None
 
 
+@pytest.mark.behaviour("messages-and-inference-14.1-whole-table")
 def test_every_id_that_can_be_asked_for_has_its_row_and_every_row_its_id() -> None:
     assert set(RULES) == {model.id for model in claude_models() if model.lifecycle != "retired"}
 

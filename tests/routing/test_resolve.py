@@ -271,6 +271,7 @@ def test_the_ends_of_the_list_are_empty_pages(eight: Router) -> None:
         assert (page.data, page.has_more, page.first_id, page.last_id) == ((), False, None, None)
 
 
+@pytest.mark.behaviour("messages-and-inference-1-models-page-limit")
 @pytest.mark.behaviour("client-surface-1.7-page-default", "client-surface-4.2-limit")
 def test_a_page_has_twenty_unless_told(router: Router) -> None:
     page = router.page()
@@ -278,6 +279,7 @@ def test_a_page_has_twenty_unless_told(router: Router) -> None:
     assert page.has_more
 
 
+@pytest.mark.behaviour("messages-and-inference-1-models-page-limit")
 @pytest.mark.parametrize(
     ("limit", "bound"), [(0, "greater than or equal to 1"), (-1, "greater"), (1001, "less than or equal to 1000")]
 )

@@ -70,6 +70,7 @@ async def test_a_name_is_taken_once(connection: AsyncConnection) -> None:
     assert (await workspaces.get(other, connection)).name == "Another"
 
 
+@pytest.mark.behaviour("messages-and-inference-13-hundred-workspaces")
 async def test_at_most_a_hundred_live_workspaces(connection: AsyncConnection) -> None:
     scopes = [await _other(connection, f"w{n}") for n in range(99)]
     with pytest.raises(InvalidRequest, match="at most 100"):

@@ -70,6 +70,7 @@ def checked(parse: Parse, body: dict[str, Any]) -> None:
     "client-surface-2.3-message",
     "client-surface-2.3-cache-control-on-blocks",
     "client-surface-2.3-caller",
+    "client-surface-2.3-complete",
     "client-surface-2.3-text",
     "client-surface-2.3-image",
     "client-surface-2.3-document",
@@ -122,6 +123,7 @@ def test_a_block_is_read_field_for_field(role: str, block: Any) -> None:
     "client-surface-2.4-computer",
     "client-surface-2.4-advisor",
     "client-surface-2.4-mcp-toolset",
+    "client-surface-2.4-complete",
     "client-surface-2.4-url-sources",
     "client-surface-7-memory-entry",
 )
@@ -192,7 +194,7 @@ def test_an_option_is_read_field_for_field(name: str, value: Any) -> None:
         checked(parse_count_tokens, COUNTED | {name: value})
 
 
-@pytest.mark.behaviour("client-surface-4.1-parameters")
+@pytest.mark.behaviour("client-surface-2.1-complete")
 def test_every_option_has_a_sample() -> None:
     sampled = {"model", "messages", "tools"} | set(samples.COUNTED_OPTIONS)
     assert sampled == set(CountTokensRequest.__struct_fields__)
@@ -298,6 +300,9 @@ def test_an_unknown_field_is_named_wherever_it_stands(places: set[tuple[str | in
         ({"output_config": {"effort": "huge"}}, "output_config.effort: Input should be 'high', 'low', 'max', 'medium' or 'xhigh'"),
         ({"cache_control": {"type": "ephemeral", "ttl": "1d"}}, "cache_control.ttl: Input should be '1h' or '5m'"),
         ({"max_tokens": 1.5}, "max_tokens: Input should be a valid integer"),
+        ({"system": [{"text": "x"}]}, "system.0.type: Field required"),
+        ({"billing_policy": {}}, "billing_policy.type: Field required"),
+        ({"compaction": {}, **{f"novel{n}": 1 for n in range(30)}}, "compaction.type: Field required"),
         ({"top_k": -1}, "top_k: Input should be greater than or equal to 0"),
     ],
 )  # fmt: skip

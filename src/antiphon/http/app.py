@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import AntiphonError, Internal
+from antiphon.core.errors import AntiphonError, Internal, PermissionDenied
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
 from antiphon.gate.keys import credential_headers
@@ -99,7 +99,7 @@ class HttpApp:
             413  the announced size is over the route's limit  (contract messages-and-inference 2.1: at the edge)
             401  the web page that asks is not allowed to      (Cors)
             401  no key, or a wrong one
-            403  the key is not for this route                 (Route.permit)
+            403  the key is not for the workspace that is named, or not for this route (Route.permit)
             400  no such version, a malformed list of betas
             400  content-type, content-encoding; 413 too large, also after decoding; 400 too slow   (Exchange.body)
             400  not JSON, not the documented shape            (wire.parse)
@@ -116,6 +116,7 @@ class HttpApp:
             if route.path not in self._open_paths:
                 self._cors.admit(exchange)
                 exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
+                self._check_workspace(exchange)
                 if route.permit is not None:
                     route.permit(exchange)
                 exchange.version = version_of(exchange.header(b"anthropic-version"))
@@ -127,6 +128,12 @@ class HttpApp:
             await self._refuse(exchange, error)
         except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a 500
             await self._refuse(exchange, Internal(whereabouts(error)))
+
+    def _check_workspace(self, exchange: Exchange) -> None:
+        """A workspace that a client names must be the key's own (contract messages-and-inference 1)."""
+        named = exchange.header(b"anthropic-workspace-id")
+        if named is not None and exchange.caller is not None and named != exchange.caller.scope.workspace.encode():
+            raise PermissionDenied("This key does not belong to the workspace that anthropic-workspace-id names")
 
     async def _refuse(self, exchange: Exchange, error: AntiphonError) -> None:
         exchange.failed(error)

@@ -70,7 +70,7 @@ class Messages:
         """The body, read and checked against its version; what of it has no effect is named in the answer."""
         body = await exchange.json_body()
         parsed = parse(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, body)
-        check(exchange.version, parsed.request)
+        check(exchange.version, parsed.request, parsed.ignored)
         if ignored := (*(beta for beta in exchange.betas if beta not in KNOWN), *parsed.ignored):
             exchange.extra.append((b"antiphon-ignored", ignored_header(ignored)))
             exchange.note["ignored"] = len(ignored)

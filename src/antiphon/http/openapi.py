@@ -236,7 +236,7 @@ _PARAMETERS: Json = {
         "name": "anthropic-beta",
         "in": "header",
         "description": "Names of betas, with commas between. Unknown ones are named in `antiphon-ignored`.",
-        "schema": {"type": "string", "maxLength": 4096, "pattern": r"^[A-Za-z0-9_., -]*$"},
+        "schema": {"type": "string", "maxLength": 4096, "pattern": r"^([A-Za-z0-9_.-]+(, ?[A-Za-z0-9_.-]+)*)?$"},
     },
 }
 

@@ -81,13 +81,13 @@ def check(request: Conversation) -> None:
         _check_message(message, tools, number)
     _check_order(request.messages)
     _check_calls(request.messages)
-    _check_prefill(request.messages[-1], len(request.messages) - 1)
+    _check_prefill(request.messages[-1])
 
 
 def _check_options(request: MessagesRequest) -> None:
-    for index, sequence in enumerate(request.stop_sequences or ()):
+    for sequence in request.stop_sequences or ():
         if not sequence.strip():
-            raise InvalidRequest("each stop sequence must contain non-whitespace", path=f"stop_sequences.{index}")
+            raise InvalidRequest("each stop sequence must contain non-whitespace", path="stop_sequences")
     if isinstance(request.thinking, ThinkingEnabled) and request.thinking.budget_tokens >= request.max_tokens > 0:
         raise InvalidRequest("`max_tokens` must be greater than `thinking.budget_tokens`")
     if request.fallbacks is not None and request.fallback_credit_token is not None:
@@ -124,10 +124,12 @@ def _check_tools(request: Conversation) -> frozenset[str]:
 
 def _check_message(message: InputMessage, tools: frozenset[str], number: int) -> None:
     path = f"messages.{number}"
+    if message.role != "system" and (message.clear_at, message.output_config) != (None, None):
+        raise InvalidRequest("`clear_at` and `output_config` belong to system messages", path=path)
     if isinstance(message.content, str):
         _check_text(message.content, "messages", f"{path}.content")
         return
-    if message.content is ABSENT and (message.role != "system" or message.output_config is None):
+    if message.content is ABSENT and message.output_config is None:
         raise InvalidRequest("Field required", path=f"{path}.content")
     if not message.content and message.role != "assistant" and message.output_config is None:
         raise InvalidRequest(f"{message.role} messages must have non-empty content", path=path)
@@ -138,6 +140,8 @@ def _check_message(message: InputMessage, tools: frozenset[str], number: int) ->
             raise InvalidRequest(f"`{block_type(block)}` blocks are not allowed in {message.role} messages", path=where)
         if isinstance(block, TextBlock):
             _check_text(block.text, "messages", f"{where}.text")
+        elif isinstance(block, SearchResultBlock):
+            _check_found(block, where)
         elif isinstance(block, ToolResultBlock):
             _check_result(block, tools, where)
 
@@ -145,12 +149,19 @@ def _check_message(message: InputMessage, tools: frozenset[str], number: int) ->
 def _check_result(block: ToolResultBlock, tools: frozenset[str], path: str) -> None:
     parts = block.content if block.content is not None and not isinstance(block.content, str) else ()
     for position, part in enumerate(parts):
+        if isinstance(part, SearchResultBlock):
+            _check_found(part, f"{path}.content.{position}")
         if isinstance(part, ToolReferenceBlock) and part.tool_name not in tools:
             raise InvalidRequest(
                 f"Tool reference '{part.tool_name}' not found in available tools", path=f"{path}.content.{position}"
             )
     if len({isinstance(part, SearchResultBlock) for part in parts}) > 1:
         raise InvalidRequest("if one block is a `search_result`, all must be", path=f"{path}.content")
+
+
+def _check_found(block: SearchResultBlock, path: str) -> None:
+    for position, text in enumerate(block.content):
+        _check_text(text.text, "messages", f"{path}.content.{position}.text")
 
 
 def _check_text(text: str, field: str, path: str) -> None:
@@ -167,13 +178,18 @@ def _check_order(messages: tuple[InputMessage, ...]) -> None:
     for number, message in enumerate(messages):
         if message.role != "system":
             continue
-        before = messages[number - 1].role if number else None
         after = messages[number + 1].role if number + 1 < len(messages) else None
-        if before is None or before == "assistant" or after == "user":
+        if number == 0 or after == "user" or _waits_for_user(messages[number - 1]):
             raise InvalidRequest(
                 "a system message must follow a user turn and be last or be followed by an assistant turn",
                 path=f"messages.{number}.role",
             )
+
+
+def _waits_for_user(message: InputMessage) -> bool:
+    """An assistant turn is over; one that ends in a server tool's result goes on."""
+    blocks = _blocks(message)
+    return message.role == "assistant" and not (blocks and isinstance(blocks[-1], ServerResultBlock))
 
 
 def _blocks(message: InputMessage) -> tuple[ContentBlock, ...]:
@@ -189,8 +205,12 @@ def _check_calls(messages: tuple[InputMessage, ...]) -> None:
             if not open_calls or messages[number - 1].role != "assistant":
                 _require_answered(open_calls)
                 other_seen = False
-            for block in _blocks(message):
+            for position, block in enumerate(_blocks(message)):
                 if isinstance(block, ToolUseBlock):
+                    if block.id in open_calls:
+                        raise InvalidRequest(
+                            "`tool_use` ids must be unique", path=f"messages.{number}.content.{position}"
+                        )
                     open_calls[block.id] = number
             continue
         if message.role == "system":
@@ -231,7 +251,7 @@ def _require_answered(open_calls: dict[str, int]) -> None:
         )
 
 
-def _check_prefill(last: InputMessage, number: int) -> None:
+def _check_prefill(last: InputMessage) -> None:
     if last.role != "assistant":
         return
     text = last.content if isinstance(last.content, str) else ""
@@ -239,4 +259,4 @@ def _check_prefill(last: InputMessage, number: int) -> None:
     if blocks and isinstance(blocks[-1], TextBlock):
         text = blocks[-1].text
     if text != text.rstrip():
-        raise InvalidRequest("final assistant content cannot end with trailing whitespace", path=f"messages.{number}")
+        raise InvalidRequest("final assistant content cannot end with trailing whitespace", path="messages")

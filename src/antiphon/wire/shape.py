@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import inspect
 
+from antiphon.core.errors import InvalidRequest
 from antiphon.wire.request import ECHOED, Conversation
 from antiphon.wire.tools import TOOL_TYPES, CustomTool
 
@@ -53,9 +54,15 @@ class Tagged(msgspec.Struct, frozen=True):
     def chosen(self, value: Mapping[str, Any]) -> Fields | None:
         return self.tags.get(value.get("type") or self.default or "")
 
+    def lacks_type(self, value: Mapping[str, Any]) -> bool:
+        """Whether it says nothing of what it is, and must. The decoder minds only where several types could stand."""
+        return self.default is None and "type" not in value
+
     def knows(self, value: Any) -> bool:
-        fields = self.chosen(value) if value.__class__ is dict else None
-        return fields is None or fields.knows(value)
+        if value.__class__ is not dict:
+            return True
+        fields = self.chosen(value)
+        return fields.knows(value) if fields is not None else not self.lacks_type(value)
 
 
 class Items(msgspec.Struct, frozen=True):
@@ -159,8 +166,15 @@ def _union(info: inspect.UnionType) -> Shape | None:
 
 
 def unknown(shape: Shape | None, value: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of the fields of a decoded value that its shape does not know, in the value's own order."""
+    """Dotted paths of the fields of a decoded value that its shape does not know, in the value's own order.
+
+    Raises:
+        InvalidRequest: an object does not say of what type it is.
+    """
     if isinstance(value, dict):
+        tagged = shape.other if isinstance(shape, Either) else shape
+        if isinstance(tagged, Tagged) and tagged.lacks_type(value):
+            raise InvalidRequest("Field required", path=f"{path}.type")
         fields = _fields(shape, value)
         if fields is None:
             return

@@ -8,7 +8,6 @@ Unknown fields are tolerated, because clients run ahead of servers; they are nam
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import islice
 
 import msgspec
 
@@ -26,6 +25,15 @@ def shape(kind: type[Conversation]) -> Fields:
 
 
 def unknown_fields(body: bytes, kind: type[Conversation]) -> tuple[str, ...]:
-    """Dotted paths of unknown fields, at most 20, in the body's order. The body is one that was parsed already."""
+    """Dotted paths of unknown fields, at most 20, in the body's order. The body is one that was parsed already.
+
+    Raises:
+        InvalidRequest: an object does not say of what type it is.
+    """
     whole, value = shape(kind), msgspec.json.decode(body)
-    return () if whole.knows(value) else tuple(islice(unknown(whole, value), _MOST))
+    found: list[str] = []
+    if not whole.knows(value):
+        for path in unknown(whole, value):
+            if len(found) < _MOST:
+                found.append(path)
+    return tuple(found)

@@ -6,7 +6,7 @@ version never meets it, so old clients go on as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.request import Conversation
@@ -16,7 +16,10 @@ OLDEST = "2023-06-01"
 NEWEST = "2026-10-21"
 
 #: Versions from old to new, and what each of them began to refuse.
-_CHANGES: Mapping[str, Callable[[Conversation], None] | None] = {OLDEST: None, NEWEST: v2026_10_21.check}
+_CHANGES: Mapping[str, Callable[[Conversation, Collection[str]], None] | None] = {
+    OLDEST: None,
+    NEWEST: v2026_10_21.check,
+}
 
 
 def version_of(header: bytes | None) -> str:
@@ -34,12 +37,12 @@ def version_of(header: bytes | None) -> str:
     return version
 
 
-def check(version: str, request: Conversation) -> None:
-    """Check a request against all that was changed up to its version.
+def check(version: str, request: Conversation, unknown: Collection[str] = ()) -> None:
+    """Check a request against all that was changed up to its version. `unknown`: its fields that have no effect.
 
     Raises:
         InvalidRequest: it uses what its version took away.
     """
     for name, change in _CHANGES.items():
         if change is not None and name <= version:
-            change(request)
+            change(request, unknown)

@@ -3,6 +3,8 @@ in assistant turns, citations in user turns."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.blocks import DocumentBlock, SearchResultBlock, TextBlock
 from antiphon.wire.request import Conversation, InputMessage, MessagesRequest
@@ -10,16 +12,16 @@ from antiphon.wire.request import Conversation, InputMessage, MessagesRequest
 VERSION = "2026-10-21"
 
 
-def check(request: Conversation) -> None:
-    """Check a request of this version or a later one.
+def check(request: Conversation, unknown: Collection[str]) -> None:
+    """Check a request of this version or a later one. To token counting the parameters were never known, and sending
+    them is refused all the same.
 
     Raises:
         InvalidRequest: it uses what was taken away; names the path.
     """
-    if isinstance(request, MessagesRequest):
-        for name in ("temperature", "top_p", "top_k"):
-            if getattr(request, name) is not None:
-                raise InvalidRequest(f"this parameter was removed in API version {VERSION}", path=name)
+    for name in ("temperature", "top_p", "top_k"):
+        if name in unknown or (isinstance(request, MessagesRequest) and getattr(request, name) is not None):
+            raise InvalidRequest(f"this parameter was removed in API version {VERSION}", path=name)
     for number, message in enumerate(request.messages):
         if not isinstance(message.content, str):
             _check_blocks(message, f"messages.{number}.content")
