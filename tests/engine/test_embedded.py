@@ -204,6 +204,7 @@ async def test_a_hundred_requests_are_all_answered_or_refused(smol_file: Path) -
         )
         refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
         answered = [outcome for outcome in outcomes if isinstance(outcome, tuple)]
+        assert [o.reason for o in outcomes if isinstance(o, EngineFailed)] == []
         assert len(refused) == 100 - 60 - 2  # two cold prompts at once are inside
         assert len(answered) == 62
         await bench.idle()

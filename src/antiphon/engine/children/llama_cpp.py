@@ -256,7 +256,10 @@ async def main(path: str) -> None:
     over = asyncio.Event()
     loaded: list[tuple[Body, xllamacpp.Server]] = []
     key = secret(43)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**20) as http:
+    # The listener closes connections that it kept as it likes, also while the next request is on its way.
+    fresh = aiohttp.TCPConnector(force_close=True, limit=0)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=fresh, timeout=timeout, read_bufsize=2**20) as http:
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
