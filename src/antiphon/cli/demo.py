@@ -40,7 +40,7 @@ from antiphon.store import keys
 _SYSTEM = "You are a concise programming tutor. Answer with one short function, then one sentence about it."
 _QUESTION = "Write a Python function that tells whether a word is a palindrome."
 _MODEL = "claude-sonnet-5-5"
-_MAX_TOKENS = 120
+_MAX_TOKENS = 80
 _READY_SECONDS = 180
 
 
