@@ -25,6 +25,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "models": ('["a", "b"]', ("a", "b")),
     "scripted": ('"rules.yaml"', "rules.yaml"),
     "profile": ('"claude"', "claude"),
+    "engine": ('"auto"', "auto"),
     "cors_origins": ('["https://a", "https://b"]', ("https://a", "https://b")),
     "hub_url": ('"https://hub.example"', "https://hub.example"),
     "hub_token": ('"hf_secret"', "hf_secret"),

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antiphon.core.errors import WeightsError
-from antiphon.engine.gguf import MAX_ELEMENTS, MAX_STRING_BYTES, read_metadata
+from antiphon.engine.gguf import MAX_ELEMENTS, MAX_STRING_BYTES, read_metadata, read_tensor_types
 from antiphon.engine.vocabulary import read_vocabulary
 
 
@@ -152,3 +152,35 @@ def test_the_first_part_of_a_model_is_enough(qwen_file: Path, tmp_path: Path) ->
     with qwen_file.open("rb") as whole:
         cut.write_bytes(whole.read(50 << 20))
     assert read_vocabulary(cut) == read_vocabulary(qwen_file)
+
+
+def tensor(name: str, kind: int, *sizes: int) -> bytes:
+    shape = struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
+    return text(name) + shape + struct.pack("<IQ", kind, 0)
+
+
+def with_tensors(tmp_path: Path, claimed: int, *tensors: bytes) -> Path:
+    path = tmp_path / "model.gguf"
+    whole = b"GGUF" + struct.pack("<IQQ", 3, claimed, len(ENTRIES)) + b"".join(ENTRIES) + b"".join(tensors)
+    path.write_bytes(whole)
+    return path
+
+
+def test_the_types_of_tensors_are_read_behind_the_entries(tmp_path: Path) -> None:
+    path = with_tensors(tmp_path, 3, tensor("a", 0, 5), tensor("b", 12, 3, 4), tensor("c", 12, 1, 2, 3, 4))
+    assert read_tensor_types(path) == {0, 12}
+    assert read_tensor_types(with_tensors(tmp_path, 0)) == set()
+
+
+@pytest.mark.parametrize(
+    ("claimed", "tensors"),
+    [
+        (2, [tensor("a", 0, 5)]),
+        (2**40, [tensor("a", 0, 5)]),
+        (1, [text("a") + struct.pack("<I", 2**31)]),
+        (1, [struct.pack("<Q", 2**60)]),
+    ],
+)
+def test_what_tensors_claim_is_not_believed(tmp_path: Path, claimed: int, tensors: list[bytes]) -> None:
+    with pytest.raises(WeightsError):
+        read_tensor_types(with_tensors(tmp_path, claimed, *tensors))

@@ -173,6 +173,73 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         catalogue.load(tmp_path / "bytes.toml")
 
 
+# -- a server elsewhere
+
+
+def elsewhere(keys: str) -> str:
+    return changed('engine = "llama_cpp"\n', f'engine = "llama_server"\n{keys}\n')
+
+
+def test_an_entry_may_name_a_server_that_runs_the_model(tmp_path: Path) -> None:
+    text = elsewhere('address = "http://127.0.0.1:8080"\nkey_variable = "LLAMA_KEY"\npool_tokens = 8192')
+    entry = catalogue.load(written(tmp_path, text)).get("mine")
+    assert (entry.engine, entry.address, entry.key_variable, entry.pool_tokens) == (
+        "llama_server",
+        "http://127.0.0.1:8080",
+        "LLAMA_KEY",
+        8192,
+    )
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'address = "http://localhost:8080"',
+        'address = "http://[::1]:8080/prefix"',
+        'address = "https://gpu.example/llama"',
+        'address = "http://10.0.0.7:8080"\nplain_http = true',
+    ],
+)
+def test_an_address_is_encrypted_or_of_this_machine_unless_the_operator_says_so(tmp_path: Path, keys: str) -> None:
+    assert catalogue.load(written(tmp_path, elsewhere(keys))).get("mine").address
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (elsewhere(""), "`address` is missing"),
+        (elsewhere('address = "http://10.0.0.7:8080"'), "say `plain_http = true`"),
+        (elsewhere('address = "http://127.evil.example:8080"'), "say `plain_http = true`"),
+        (elsewhere('address = "http://localhost.evil.example"'), "say `plain_http = true`"),
+        (elsewhere('address = "http://localhost@evil.example"'), "`$.address`"),
+        (elsewhere('address = "https://user:secret@gpu.example"'), "`$.address`"),
+        (elsewhere('address = "https://gpu.example/?key=x"'), "`$.address`"),
+        (elsewhere('address = "https://gpu.example:99x"'), "`$.address`"),
+        (elsewhere('address = "ftp://gpu.example"'), "`$.address`"),
+        (elsewhere('address = "gpu.example:8080"'), "`$.address`"),
+        (elsewhere('address = "http://127.0.0.1:1"\nkey = "secret"'), "unknown key `key`"),
+        (elsewhere('address = "http://127.0.0.1:1"\nkey_variable = "sk-secret"'), "`$.key_variable`"),
+        (elsewhere('address = "http://127.0.0.1:1"\nkey_variable = "ANTIPHON_KEY"'), "`$.key_variable`"),
+        (elsewhere('address = "http://127.0.0.1:1"\npool_tokens = 4095'), "less than the window 4096"),
+        (changed("window = 4096", 'window = 4096\naddress = "http://127.0.0.1:1"'), '`address` is for `engine = "ll'),
+        (
+            changed("window = 4096", "window = 4096\npool_tokens = 9000"),
+            '`pool_tokens` is for `engine = "llama_server"',
+        ),
+    ],
+)
+def test_a_servers_entry_that_is_malformed_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(complaint)) as raised:
+        catalogue.load(written(tmp_path, text))
+    assert "secret" not in raised.value.message
+
+
+def test_a_narrowed_window_leaves_a_servers_memory_as_it_is(tmp_path: Path) -> None:
+    known = catalogue.load(written(tmp_path, elsewhere('address = "http://127.0.0.1:1"\npool_tokens = 8192')))
+    (entry,) = known.served(["mine"], window=1000)
+    assert (entry.window, entry.pool_tokens) == (1000, 8192)
+
+
 # -- choosing from it
 
 

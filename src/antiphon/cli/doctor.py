@@ -25,11 +25,12 @@ from antiphon.core.clock import SystemClock
 from antiphon.core.errors import AntiphonError
 from antiphon.core.records import DEFAULT_ORGANIZATION
 from antiphon.core.settings import Settings
-from antiphon.engine import weights
+from antiphon.engine import choice, weights
 from antiphon.engine.scripted import read_script
 from antiphon.http.health import Welcome
 from antiphon.routing import catalogue
-from antiphon.serving import models_folder
+from antiphon.routing.catalogue import ModelEntry
+from antiphon.serving import engine_of, models_folder
 from antiphon.store import keys
 from antiphon.store.database import open_database
 
@@ -93,6 +94,17 @@ def _engine_library() -> Finding:
     return Finding("engine llama_cpp", True, f"xllamacpp {xllamacpp.__version__}, {os.cpu_count()} processors")
 
 
+def _engine_of(settings: Settings, entry: ModelEntry, path: Path) -> Finding:
+    try:
+        chosen = engine_of(settings, entry, path)
+    except AntiphonError as error:
+        return Finding(f"engine of {entry.name}", False, error.message, "fetch the weights anew")
+    there = chosen.engine == "llama_cpp" or choice.installed()
+    return Finding(
+        f"engine of {entry.name}", there, f"{chosen.engine}: {chosen.why}", "pip install 'antiphon[openvino]'"
+    )
+
+
 def _models(settings: Settings) -> Iterator[Finding]:
     try:
         known = catalogue.from_settings(settings)
@@ -106,7 +118,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
         mend = "correct the setting `models`, `catalogue` or `scripted`"
         yield Finding("models", False, error.message, mend)
         return
-    if script is None:
+    if script is None and any(entry.engine != "llama_server" for entry in entries):
         yield _engine_library()
     for entry in entries:
         path = weights.installed(entry.weights, models_folder(settings))
@@ -116,8 +128,11 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             f"weights of {entry.name}", path is not None, found, f"antiphon models pull {entry.name}{_home(settings)}"
         )
-    if script is None:
-        yield _memory(sum(entry.weights.size for entry in entries))
+        if script is None and path is not None and entry.engine != "llama_server":
+            yield _engine_of(settings, entry, path)
+    here = [entry for entry in entries if entry.engine != "llama_server"]
+    if script is None and here:
+        yield _memory(sum(entry.weights.size for entry in here))
 
 
 def _home(settings: Settings) -> str:

@@ -57,6 +57,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scripted: str = ""
     """A YAML file of rules: the scripted engine answers instead of a model."""
 
+    engine: Literal["catalogue", "auto", "llama_cpp", "openvino"] = "catalogue"
+    """What runs embedded models: what their entries say, or one for all; `auto` goes by the processor and the file."""
+    prompt_chunk: Positive = 128
+    """Prompt tokens that OpenVINO computes in one go; nothing can be cancelled meanwhile."""
+
     seats: Positive = 4
     """Answers generated at once by one model."""
     queue: Annotated[int, msgspec.Meta(ge=0)] = 64

@@ -24,7 +24,6 @@ from antiphon.engine.contract import (
     Phase,
     Prompt,
     Step,
-    TokenSpan,
 )
 from antiphon.engine.frames import (
     Cancel,
@@ -37,8 +36,10 @@ from antiphon.engine.frames import (
     Report,
     Tokenize,
     Tokenized,
+    Tokens,
 )
 from antiphon.engine.seats import Lease, SeatQueue
+from antiphon.engine.slots import SlotCaches, SlotSeat, made_ids, prompt_ids
 from antiphon.engine.supervisor import Supervisor
 
 #: After so many failed lives in a row new requests are refused at once instead of waiting for the next.
@@ -63,27 +64,29 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     queue_seconds: float
     stall_seconds: float
     start_seconds: float
-
-
-class _Cached:
-    """What a seat's cache holds, and whose it is."""
-
-    def __init__(self) -> None:
-        self.scope: Scope | None = None
-        self.ids: list[int] = []
-        self.used = 0.0
+    prepared_path: str = ""
+    end_tokens: tuple[int, ...] = ()
+    chunk_tokens: int = 0
+    properties: dict[str, str] = {}
 
 
 class EmbeddedEngine:
     """One model in one supervised child. Implements `contract.Engine`."""
 
-    def __init__(self, settings: EmbeddedSettings, encode: Callable[[str], list[int]], clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: EmbeddedSettings,
+        encode: Callable[[str], list[int]],
+        clock: Clock,
+        decode: Callable[[int], bytes] = lambda _: b"",
+    ) -> None:
+        """`encode` and `decode` are the model's tokenizer: text to ids, and what one made token adds to the text."""
         self._settings = settings
         self._encode = encode
-        self._clock = clock
+        self._decode = decode
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, asyncio.Queue[Report]] = {}
-        self._cached = [_Cached() for _ in range(settings.seats)]
+        self._caches = SlotCaches(settings.seats, clock)
         self._seats = SeatQueue(
             seats=settings.seats,
             cold_prompts=settings.cold_prompts,
@@ -94,7 +97,16 @@ class EmbeddedEngine:
         )
         self.supervisor = Supervisor(
             settings.module,
-            Load(settings.model_path, settings.pool_tokens, settings.seats, settings.threads),
+            Load(
+                settings.model_path,
+                settings.pool_tokens,
+                settings.seats,
+                settings.threads,
+                settings.prepared_path,
+                settings.end_tokens,
+                settings.chunk_tokens,
+                settings.properties,
+            ),
             self,
             clock,
             stall_seconds=settings.stall_seconds,
@@ -108,7 +120,7 @@ class EmbeddedEngine:
             model=s.model,
             window=s.window,
             seats=s.seats,
-            reports_reuse=True,
+            reports_reuse=s.engine == "llama_cpp",
             reports_ids=True,
         )
 
@@ -130,15 +142,15 @@ class EmbeddedEngine:
         self.lost("the server is stopping")
 
     @asynccontextmanager
-    async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[EmbeddedSeat]:
+    async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[SlotSeat]:
         """See `contract.Engine.seat`."""
         if not self.supervisor.ready and self.supervisor.failures >= _PATIENCE:
             raise Overloaded("The model is not available at the moment", retry_after_s=5)
-        ids = _ids(prompt)
+        ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        async with self._seats.lease(needed, lambda free: self._best(free, scope, ids)) as lease:
-            yield EmbeddedSeat(self, lease, scope, ids)
+        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids)) as lease:
+            yield SlotSeat(self, lease, scope, ids)
 
     async def tokenize(self, text: str) -> list[int]:
         """The engine's own ids for `text`, control tokens recognised. For checks, not for prompts.
@@ -160,9 +172,7 @@ class EmbeddedEngine:
         self, seat: int, scope: Scope, ids: list[int], phase: Phase, lease: Lease | None
     ) -> AsyncGenerator[Step, None]:
         """Generate on a seat; keeps the account of what its cache holds."""
-        cached = self._cached[seat]
-        reuse = cached.scope == scope
-        cached.scope, cached.ids, cached.used = scope, ids, self._clock.monotonic()
+        reuse = self._caches.fill(seat, scope, ids)
         request, inbox = self._open()
         finished = False
         try:
@@ -171,7 +181,7 @@ class EmbeddedEngine:
             )
             self.supervisor.worked()
             while not finished:
-                step = _step(await inbox.get())
+                step = self._step(await inbox.get())
                 if step is None:
                     continue
                 if lease is not None:
@@ -186,22 +196,15 @@ class EmbeddedEngine:
             if not finished and self.supervisor.ready:
                 self.supervisor.send(Cancel(request))
 
+    def _step(self, report: Report) -> Step | None:
+        if isinstance(report, Tokens):
+            *made, last = [EngineEvent(self._decode(token), 1, (token,)) for token in report.ids]
+            return Step((*made, EngineEvent(b"", 1, last.ids) if report.stopped else last))
+        return _step(report)
+
     def ids_of(self, event: EngineEvent) -> Sequence[int]:
-        """What an event adds to the text so far: nothing for an end token; for a character that spans tokens, whose ids
-        the library does not tell, the ids our tokenizer gives its text."""
-        if not event.data:
-            return ()
-        return event.ids if event.ids is not None else self._encode(event.data.decode())
-
-    def _best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
-        """The seat whose cache this prompt continues furthest; else the one longest unused."""
-
-        def worth(seat: int) -> tuple[int, float]:
-            cached = self._cached[seat]
-            shared = shared_prefix(cached.ids, ids) if cached.scope == scope else 0
-            return shared, -cached.used
-
-        return max(free, key=worth)
+        """See `slots.made_ids`."""
+        return made_ids(event, self._encode)
 
     def _open(self) -> tuple[int, asyncio.Queue[Report]]:
         request = next(self._numbers)
@@ -227,47 +230,13 @@ class EmbeddedEngine:
         inbox.put_nowait(report)
 
     def ready(self) -> None:
-        for cached in self._cached:
-            cached.scope = None
-            cached.ids = []
+        self._caches.forget()
         self._seats.open()
 
     def lost(self, reason: str) -> None:
         self._seats.close()
         for request in list(self._inboxes):
             self.reported(Failed(request, reason))
-
-
-class EmbeddedSeat:
-    """Implements `contract.Seat`."""
-
-    def __init__(self, engine: EmbeddedEngine, lease: Lease, scope: Scope, ids: list[int]) -> None:
-        self._engine = engine
-        self._lease = lease
-        self._scope = scope
-        self._ids = ids
-
-    async def generate(self, phase: Phase) -> AsyncGenerator[Step, None]:
-        """See `contract.Seat.generate`."""
-        self._ids = [*self._ids, *phase.appended]
-        async for step in self._engine.run(self._lease.number, self._scope, self._ids, phase, self._lease):
-            for event in step.events:
-                self._ids += self._engine.ids_of(event)
-            yield step
-
-
-def shared_prefix(a: list[int], b: list[int]) -> int:
-    """How many tokens two prompts share at their start. Compares by halves: slices are compared in C."""
-    low, high = 0, min(len(a), len(b))
-    if a[:high] == b[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def _step(report: Report) -> Step | None:
@@ -281,12 +250,3 @@ def _step(report: Report) -> Step | None:
         case Failed(_, reason):
             raise EngineFailed(reason)
     raise EngineFailed("an unexpected report")
-
-
-def _ids(prompt: Prompt) -> list[int]:
-    ids: list[int] = []
-    for segment in prompt.segments:
-        if not isinstance(segment, TokenSpan):
-            raise EngineFailed("this body serves no media", retry_helps=False)
-        ids += segment.ids
-    return ids

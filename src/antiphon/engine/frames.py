@@ -21,12 +21,20 @@ _LENGTH = struct.Struct(">I")
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """First of all commands: which model, and how much of the machine. `pool_tokens` is shared by all seats."""
+    """First of all commands: which model, and how much of the machine. `pool_tokens` is shared by all seats.
+
+    What follows is for bodies that want it: a folder of weights made ready for them, the tokens that end a turn, how
+    many tokens a step may compute, and the library's own properties.
+    """
 
     model_path: str
     pool_tokens: int
     seats: int
     threads: int
+    prepared_path: str = ""
+    end_tokens: tuple[int, ...] = ()
+    chunk_tokens: int = 0
+    properties: dict[str, str] = {}
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -64,10 +72,10 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """A chunk of the prompt has been computed."""
+    """A chunk of the prompt has been computed. `reused`: tokens that needed not be, where the library tells."""
 
     request: int
-    reused: int
+    reused: int | None
 
 
 class Made(msgspec.Struct, frozen=True, tag="made"):
@@ -77,10 +85,18 @@ class Made(msgspec.Struct, frozen=True, tag="made"):
     events: tuple[tuple[bytes, int, tuple[int, ...] | None], ...]
 
 
+class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
+    """What one step gave, from a library that makes no text. `stopped`: the last one ended the phase and is no text."""
+
+    request: int
+    ids: tuple[int, ...]
+    stopped: bool = False
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     request: int
     reason: str
-    reused: int
+    reused: int | None
 
 
 class Tokenized(msgspec.Struct, frozen=True, tag="tokenized"):
@@ -99,7 +115,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     reason: str
 
 
-Report: TypeAlias = Loaded | Progress | Made | Done | Tokenized | Pong | Failed
+Report: TypeAlias = Loaded | Progress | Made | Tokens | Done | Tokenized | Pong | Failed
 
 M = TypeVar("M")
 _encoder = msgspec.msgpack.Encoder()
@@ -113,6 +129,11 @@ def pack(message: Command | Report) -> bytes:
     if len(body) > MAX_FRAME:
         raise EngineFailed(f"a frame of {len(body)} bytes is over the bound", retry_helps=False)
     return _LENGTH.pack(len(body)) + body
+
+
+def decode_command(body: bytes) -> Command:
+    """A command, from a frame's body. Raises EngineFailed where it is malformed."""
+    return _decode(_commands, body)
 
 
 async def read_command(reader: asyncio.StreamReader) -> Command:

@@ -27,6 +27,7 @@ MAX_KEY_BYTES = (1 << 16) - 1
 MAX_STRING_BYTES = 16 << 20
 MAX_ELEMENTS = 1 << 22
 MAX_METADATA_BYTES = 512 << 20
+MAX_DIMENSIONS = 8
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
@@ -56,6 +57,20 @@ def read_metadata(path: Path, wanted: Callable[[str], bool]) -> dict[str, Value]
         raise WeightsError(f"The model file {path.name} cannot be read ({kind})") from None
 
 
+def read_tensor_types(path: Path) -> frozenset[int]:
+    """The types of the file's tensors, as ggml numbers them. Raises what `read_metadata` raises."""
+    try:
+        with path.open("rb") as file:
+            size = min(path.stat().st_size, MAX_METADATA_BYTES)
+            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as content:
+                head = _Head(content)
+                head.entries(lambda _: False)
+                return head.tensor_types()
+    except (OSError, ValueError) as error:
+        kind = type(error).__name__
+        raise WeightsError(f"The model file {path.name} cannot be read ({kind})") from None
+
+
 class _Head:
     """A cursor over the file's first bytes. Its methods take what they name, or raise WeightsError."""
 
@@ -63,6 +78,7 @@ class _Head:
         self._content = content
         self._size = len(content)
         self._at = 0
+        self._tensors = 0
 
     def entries(self, wanted: Callable[[str], bool]) -> dict[str, Value]:
         if self._take(4) != _MAGIC:
@@ -70,7 +86,7 @@ class _Head:
         version = self._number("I")
         if version not in _VERSIONS:
             raise WeightsError(f"The model file is GGUF version {version}; versions 2 and 3 are read (little-endian)")
-        self._number("Q")  # how many tensors follow
+        self._tensors = int(self._number("Q"))
         count = self._number("Q")
         if count > MAX_ENTRIES:
             raise WeightsError(f"The model file claims {count} metadata entries; {MAX_ENTRIES} is the most")
@@ -87,6 +103,21 @@ class _Head:
             else:
                 self._skip(kind, key)
         return found
+
+    def tensor_types(self) -> frozenset[int]:
+        """What stands right behind the entries, once they have been read."""
+        if self._tensors > MAX_ENTRIES:
+            raise WeightsError(f"The model file claims {self._tensors} tensors; {MAX_ENTRIES} is the most")
+        types: set[int] = set()
+        for _ in range(self._tensors):
+            self._pass(self._length(MAX_KEY_BYTES))
+            dimensions = int(self._number("I"))
+            if dimensions > MAX_DIMENSIONS:
+                raise WeightsError(f"The model file has a tensor of {dimensions} dimensions")
+            self._pass(8 * dimensions)
+            types.add(int(self._number("I")))
+            self._pass(8)  # where it stands
+        return frozenset(types)
 
     def _value(self, kind: int, key: str) -> Value:
         if kind == _STRING:

@@ -127,7 +127,7 @@ class Partial:
                 else f"gave other bytes than promised: their SHA-256 is {self._digest.hexdigest()}"
             )
         self._part.replace(self._path)
-        _sync_folder(self._path.parent)
+        sync_folder(self._path.parent)
 
 
 def chunks_of_file(path: Path) -> Iterator[bytes]:
@@ -177,7 +177,7 @@ def write_whole(path: Path, data: bytes) -> None:
     new.replace(path)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a rename last through a power cut."""
     opened = os.open(folder, os.O_RDONLY)
     try:

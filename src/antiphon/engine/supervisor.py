@@ -19,7 +19,7 @@ import structlog
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed
-from antiphon.engine.frames import Command, Failed, Load, Loaded, Ping, Pong, Report, pack, read_report
+from antiphon.engine.frames import Command, Done, Failed, Load, Loaded, Ping, Pong, Report, pack, read_report
 
 _log = structlog.get_logger()
 
@@ -241,6 +241,8 @@ class Supervisor:
             if isinstance(report, Pong):
                 self.failures = 0
                 continue
+            if isinstance(report, Done):
+                self.failures = 0  # a child that is never idle is never asked
             self._served.reported(report)
 
     async def _watch(self) -> str:

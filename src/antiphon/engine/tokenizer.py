@@ -25,6 +25,9 @@ from antiphon.engine.vocabulary import Vocabulary, byte_alphabet
 #: How much text the cache of encoded segments covers, in characters: about 16 MB with its ids.
 CACHE_CHARACTERS = 4_000_000
 
+#: GGUF's token type of markup that was added to a vocabulary.
+_USER_DEFINED = 4
+
 _CONTRACTION = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -77,6 +80,7 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, cache_characters: int = CACHE_CHARACTERS) -> None:
         self._tokens = vocabulary.tokens
         self._control = vocabulary.control
+        self._types = vocabulary.token_types
         self._control_ids = {text: index for index, text in vocabulary.control.items()}
         by_length = sorted(self._control_ids, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, by_length)) + ")" if by_length else r"(?!)")
@@ -137,6 +141,13 @@ class Tokenizer:
             return text.translate(self._bytes).encode("latin-1")
         except UnicodeEncodeError:  # not written in the byte alphabet, such as unused places of a vocabulary
             return text.encode()
+
+    def made_bytes(self, token: int) -> bytes:
+        """What a token that a model made adds to the text. Tokens of the model's own markup (user-defined ones, such as
+        `<tool_call>`) are text then; those that end and separate turns are not."""
+        if token in self._control and self._types[token] == _USER_DEFINED:
+            return self._control[token].encode()
+        return self.token_bytes(token)
 
     @property
     def cached_characters(self) -> int:

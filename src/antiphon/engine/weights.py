@@ -66,6 +66,11 @@ def installed(weights: Weights, folder: Path) -> Path | None:
     return path if (stamp.size, stamp.mtime_ns) == (found.st_size, found.st_mtime_ns) else None
 
 
+def digest(weights: Weights, folder: Path) -> str | None:
+    """The SHA-256 the file must have, or None where nobody has said one yet."""
+    return _pinned(weights, path_of(weights, folder))
+
+
 def _stamp_of(path: Path) -> _Stamp | None:
     try:
         return msgspec.json.decode(beside(path, "stamp").read_bytes(), type=_Stamp)
@@ -117,7 +122,11 @@ def remove(weights: Weights, folder: Path) -> bool:
         shutil.rmtree(beside(path, "fetch"), ignore_errors=True)
         # What others derive from the file (its vocabulary) has its name with another ending.
         for name in folder.glob(f"{glob.escape(path.stem)}.*"):
-            if name != beside(path, "lock"):  # given back below: deleting it now would let a second holder in
+            if name == beside(path, "lock"):  # given back below: deleting it now would let a second holder in
+                continue
+            if name.is_dir():  # what was prepared of it
+                shutil.rmtree(name, ignore_errors=True)
+            else:
                 name.unlink(missing_ok=True)
     finally:
         _unlock(beside(path, "lock"), lock)
@@ -167,7 +176,7 @@ async def pull(
         return path
     try:
         await in_thread(folder.mkdir, parents=True, exist_ok=True)
-        async with _locked(beside(path, "lock"), lambda: progress(0, weights.size, "waiting: another pull")):
+        async with locked(beside(path, "lock"), lambda: progress(0, weights.size, "waiting: another pull")):
             if path.exists() and await in_thread(_stamp_if_right, weights, path):
                 return path
             return await _pull(weights, path, progress, Door(fetch, hub, patience))
@@ -215,7 +224,7 @@ def _check_room(weights: Weights, path: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _locked(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[None]:
+async def locked(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[None]:
     """Hold a lock file, waiting for it as long as another task or process does."""
     lock = _try_lock(path)
     if lock is None:

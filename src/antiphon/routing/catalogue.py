@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import re
 import tomllib
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -29,6 +30,15 @@ _Tokens = Annotated[int, msgspec.Meta(ge=1)]
 #: No slash and no leading dot, so a name is never a path; lower case, so no two names differ by case alone.
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}\Z")]
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+#: No user and no password, which would be shown in logs; a path where the server has a prefix.
+_Address = Annotated[
+    str, msgspec.Meta(pattern=r"^https?://(\[[0-9a-fA-F:]+\]|[^\s@?#/:\[\]]+)(:[0-9]{1,5})?(/[^\s@?#]*)?\Z")
+]
+#: Encrypted, or never on a network.
+_PRIVATE = re.compile(r"https://|http://(localhost|127\.[0-9.]+|\[::1\])(?=[:/]|\Z)")
+#: Not one of ours: those are settings, and an unknown one stops the start.
+_Variable = Annotated[str, msgspec.Meta(pattern=r"^(?!ANTIPHON_)[A-Za-z_][A-Za-z0-9_]{0,127}\Z")]
+_SERVER_KEYS = ("address", "plain_http", "key_variable", "pool_tokens")
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,10 +86,35 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class ModelEntry(ModelCard, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model of the catalogue: one that has weights, and an engine to run them."""
 
-    engine: Literal["llama_cpp"]
+    engine: Literal["auto", "llama_cpp", "openvino", "llama_server"]
     dialect: Literal["plain", "hermes"]
     licence: _Text
     weights: Weights
+    address: _Address | None = None
+    """Of the server, where one elsewhere runs the model; its weights are read here for the vocabulary alone."""
+    plain_http: bool = False
+    """Prompts, answers and the key may go over a network unencrypted."""
+    key_variable: _Variable | None = None
+    """The environment variable that holds the server's key."""
+    pool_tokens: _Tokens | None = None
+    """What all seats of the server may hold together; the window if it is not told."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine != "llama_server":
+            given = [name for name in _SERVER_KEYS if getattr(self, name)]
+            if given:
+                raise ValueError(f'`{given[0]}` is for `engine = "llama_server"`')
+            return
+        if self.address is None:
+            raise ValueError("`address` is missing: where the server listens")
+        if not self.plain_http and not _PRIVATE.match(self.address):
+            raise ValueError(
+                "`address` is https://, or http:// on this machine; for a network that may read along, "
+                "say `plain_http = true`"
+            )
+        if self.pool_tokens is not None and self.pool_tokens < self.window:
+            raise ValueError(f"pool_tokens {self.pool_tokens} is less than the window {self.window}")
 
 
 #: What runs when a script answers instead of a model. Roomy, so that no test runs into its limits by chance.

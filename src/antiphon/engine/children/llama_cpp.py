@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import msgspec
@@ -37,38 +37,15 @@ from antiphon.engine.frames import (
     pack,
     read_command,
 )
+from antiphon.engine.llama_stream import CompletionReader, Heard, completion
 
 #: Prompt tokens per step. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at the same speed.
 _BATCH = 128
 _PARENT_SECONDS = 1.0
 
 
-class _PromptProgress(msgspec.Struct):
-    cache: int = 0
-    processed: int = 0
-
-
-class _Timings(msgspec.Struct):
-    cache_n: int = 0
-
-
-class _Chunk(msgspec.Struct):
-    """One event of the library's completion stream, as far as we read it."""
-
-    content: str = ""
-    tokens: list[int] = []
-    stop: bool = False
-    stop_type: str = ""
-    tokens_predicted: int = 0
-    prompt_progress: _PromptProgress | None = None
-    timings: _Timings | None = None
-
-
 class _TokenizeReply(msgspec.Struct):
     tokens: list[int]
-
-
-_chunks = msgspec.json.Decoder(_Chunk)
 
 
 class Body:
@@ -81,31 +58,20 @@ class Body:
 
     async def generate(self, command: Generate) -> AsyncIterator[Report]:
         """Run one phase. Leaving early closes the connection, at which the library stops within one step."""
-        request = {
-            "prompt": command.prompt,
-            "n_predict": command.max_tokens,
-            "id_slot": command.seat,
-            "cache_prompt": command.reuse,
-            "stream": True,
-            "return_tokens": True,
-            "return_progress": True,
-            "temperature": command.sampling.temperature,
-            "top_p": command.sampling.top_p,
-            "top_k": command.sampling.top_k,
-            "min_p": command.sampling.min_p,
-            "seed": -1 if command.sampling.seed is None else command.sampling.seed,
-        }
+        request = completion(
+            command.prompt, command.max_tokens, command.sampling, slot=command.seat, reuse=command.reuse
+        )
         body = msgspec.json.encode(request)
         async with self._http.post(f"{self._address}/completion", data=body, headers=self._headers) as reply:
             if reply.status != 200:
                 text = await reply.text()
                 yield Failed(command.request, f"the library answered {reply.status}: {text[:300]}")
                 return
-            reader = _ChunkReader(command)
+            reader = CompletionReader(command.max_tokens, command.stop_tokens)
             async for data in reply.content.iter_any():
-                for report in reader.feed(data):
+                for report in _reports(command.request, reader.feed(data)):
                     yield report
-                    if isinstance(report, Done | Failed):
+                    if isinstance(report, Done):
                         return
             yield Failed(command.request, "the library's stream ended without a last event")
 
@@ -115,50 +81,14 @@ class Body:
             return msgspec.json.decode(await reply.read(), type=_TokenizeReply).tokens
 
 
-class _ChunkReader:
-    """From the library's event stream to reports, one report per read however many tokens it brought."""
-
-    def __init__(self, command: Generate) -> None:
-        self._request = command.request
-        self._visible = command.max_tokens > 0
-        self._stops = frozenset(command.stop_tokens)
-        self._rest = b""
-        self._counted = 0
-        self._reused = 0
-
-    def feed(self, data: bytes) -> list[Report]:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        events: list[tuple[bytes, int, tuple[int, ...] | None]] = []
-        reports: list[Report] = []
-        for line in lines:
-            if line.startswith(b"error:"):
-                return [Failed(self._request, line[:300].decode(errors="replace"))]
-            if not line.startswith(b"data:"):
-                continue
-            last = self._read(_chunks.decode(line[5:]), events, reports)
-            if last is not None:
-                reports += [Made(self._request, tuple(events))] if events else []
-                return [*reports, last]
-        return [*reports, Made(self._request, tuple(events))] if events else reports
-
-    def _read(
-        self, chunk: _Chunk, events: list[tuple[bytes, int, tuple[int, ...] | None]], reports: list[Report]
-    ) -> Done | None:
-        if chunk.prompt_progress is not None:
-            self._reused = chunk.prompt_progress.cache
-            reports.append(Progress(self._request, self._reused))
-            return None
-        # A character that spans tokens comes whole with its last token, and only that one's id is told.
-        tokens = chunk.tokens_predicted - self._counted
-        self._counted = chunk.tokens_predicted
-        stopped = any(token in self._stops for token in chunk.tokens)
-        if self._visible and tokens > 0:
-            ids = tuple(chunk.tokens) if len(chunk.tokens) == tokens else None
-            events.append((b"" if stopped else chunk.content.encode(), tokens, ids))
-        if chunk.stop:
-            reused = chunk.timings.cache_n if chunk.timings else self._reused
-            return Done(self._request, "length" if chunk.stop_type == "limit" else "stop", reused)
-        return Done(self._request, "stop", self._reused) if stopped else None
+def _reports(request: int, heard: Heard) -> Iterator[Report]:
+    """One report per read of each kind, however many tokens it brought."""
+    if heard.reused is not None:
+        yield Progress(request, heard.reused)
+    if heard.events:
+        yield Made(request, tuple([(event.data, event.tokens, event.ids) for event in heard.events]))
+    if heard.finish is not None:
+        yield Done(request, heard.finish.reason, heard.finish.reused_tokens or 0)
 
 
 class Connection:
@@ -204,6 +134,8 @@ class Connection:
             async for report in self._body.generate(command):
                 self._writer.write(pack(report))
                 await self._writer.drain()
+        except EngineFailed as error:
+            self._writer.write(pack(Failed(command.request, error.reason)))
         except (aiohttp.ClientError, msgspec.MsgspecError, OSError) as error:
             self._writer.write(pack(Failed(command.request, f"{type(error).__name__}: {error}"[:300])))
 

@@ -1,0 +1,265 @@
+"""The OpenVINO child: `python -m antiphon.engine.children.openvino SOCKET`.
+
+One thread and one loop: read commands, step, send what the step made. There is no event loop in it, because `step()`
+holds the GIL and cannot be interrupted: the tokens of a step (`Load.chunk_tokens`) are the bound on how long a command
+waits. Facts and traps: `docs/design/0006-openvino.md`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+# The library's Python package tells its makers of its use, unless this cannot be imported. Nothing leaves this machine.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+import openvino  # noqa: E402
+import openvino_genai as genai  # noqa: E402
+
+from antiphon.core.errors import EngineFailed  # noqa: E402
+from antiphon.engine.contract import Sampling  # noqa: E402
+from antiphon.engine.frames import (  # noqa: E402
+    MAX_FRAME,
+    Cancel,
+    Command,
+    Done,
+    Failed,
+    Generate,
+    Load,
+    Loaded,
+    Ping,
+    Pong,
+    Progress,
+    Report,
+    Tokenize,
+    Tokenized,
+    Tokens,
+    decode_command,
+    pack,
+)
+
+_BLOCK = 32  # tokens of a KV block in this library
+_PARENT_SECONDS = 1.0
+_LENGTH = struct.Struct(">I")
+
+
+class Wire:
+    """Frames over a socket, read without waiting while there is work."""
+
+    def __init__(self, connection: socket.socket, parent: int) -> None:
+        self._connection = connection
+        self._parent = parent
+        self._rest = bytearray()
+
+    def commands(self, *, wait: bool) -> Iterator[Command]:
+        """All commands that are here; with `wait`, at least one.
+
+        Raises:
+            ConnectionError: the server is gone.
+        """
+        yield from self._whole()
+        while True:
+            readable, _, _ = select.select([self._connection], [], [], _PARENT_SECONDS if wait else 0)
+            if not readable:
+                if os.getppid() != self._parent:
+                    raise ConnectionError
+                if wait:
+                    continue
+                return
+            data = self._connection.recv(2**20)
+            if not data:
+                raise ConnectionError
+            self._rest += data
+            for command in self._whole():
+                wait = False
+                yield command
+
+    def send(self, reports: list[Report]) -> None:
+        """One write for all that a step made."""
+        if reports:
+            self._connection.sendall(b"".join([pack(report) for report in reports]))
+
+    def _whole(self) -> Iterator[Command]:
+        while len(self._rest) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._rest)
+            if length > MAX_FRAME:
+                raise ConnectionError
+            end = _LENGTH.size + length
+            if len(self._rest) < end:
+                return
+            body = bytes(self._rest[_LENGTH.size : end])
+            del self._rest[:end]
+            yield decode_command(body)
+
+
+class Job:
+    """One phase in the library."""
+
+    def __init__(self, command: Generate, handle: Any) -> None:
+        self.request = command.request
+        self.handle = handle
+        self._visible = command.max_tokens
+        self._made = 0
+
+    def reports(self) -> list[Report]:
+        """What the last step made of it; `Done` or `Failed` comes last of all."""
+        ids: list[int] = []
+        finish = genai.GenerationFinishReason.NONE
+        while self.handle.can_read():
+            for output in self.handle.read().values():
+                ids += output.generated_ids
+                finish = output.finish_reason
+        self._made += len(ids)
+        out: list[Report] = []
+        if ids:
+            # A phase of no tokens makes one all the same: the library cannot do without.
+            stopped = finish == genai.GenerationFinishReason.STOP
+            out.append(Tokens(self.request, tuple(ids), stopped) if self._visible else Progress(self.request, None))
+        if finish == genai.GenerationFinishReason.STOP:
+            out.append(Done(self.request, "stop", None))
+        elif finish == genai.GenerationFinishReason.LENGTH:
+            out.append(Done(self.request, "length", None))
+        elif self.handle.get_status() == genai.GenerationStatus.IGNORED:
+            # No exception and no output: it did not fit. We never hand over what does not, so something is wrong.
+            out.append(Failed(self.request, f"the library ignored the request after {self._made} tokens"))
+        return out
+
+
+class Body:
+    """The library, loaded, and what it works on."""
+
+    def __init__(self, load: Load) -> None:
+        self._end_tokens = load.end_tokens
+        self._numbers = itertools.count(1)
+        self._jobs: dict[int, Job] = {}
+        scheduler = genai.SchedulerConfig()
+        # One block more for each seat: a sequence's last block is seldom full.
+        scheduler.num_kv_blocks = -(-load.pool_tokens // _BLOCK) + 2 * load.seats
+        scheduler.max_num_batched_tokens = max(load.chunk_tokens, load.seats)
+        scheduler.max_num_seqs = load.seats
+        scheduler.dynamic_split_fuse = True
+        scheduler.enable_prefix_caching = True
+        properties = {"INFERENCE_NUM_THREADS": load.threads, **load.properties}
+        self._tokenizer = genai.Tokenizer(load.model_path)
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            load.prepared_path or load.model_path, self._tokenizer, scheduler, "CPU", **properties
+        )
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._jobs) or self._pipeline.has_non_finished_requests()
+
+    def do(self, command: Command) -> list[Report]:
+        """Carry a command out; what there is to say at once."""
+        match command:
+            case Generate():
+                return self._generate(command)
+            case Cancel(request):
+                job = self._jobs.pop(request, None)
+                if job is not None:
+                    job.handle.cancel()
+            case Tokenize(request, text):
+                ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids.data
+                return [Tokenized(request, [int(token) for token in ids[0]])]
+            case Ping(request):
+                return [Pong(request)]
+        return []
+
+    def step(self) -> list[Report]:
+        """One step of the library; what it made."""
+        try:
+            self._pipeline.step()
+        except RuntimeError as error:
+            raise EngineFailed(f"a step failed: {error}"[:300]) from None
+        out: list[Report] = []
+        for job in list(self._jobs.values()):
+            reports = job.reports()
+            if not reports:
+                # A chunk of some prompt was computed; whose, the library does not say.
+                reports = [Progress(job.request, None)]
+            elif isinstance(reports[-1], Done | Failed):
+                del self._jobs[job.request]
+            out += reports
+        return out
+
+    def _generate(self, command: Generate) -> list[Report]:
+        prompt = openvino.Tensor(np.array([command.prompt], dtype=np.int64))
+        stops = {*command.stop_tokens, *self._end_tokens}
+        try:
+            config = _config(command.sampling, max(1, command.max_tokens), stops)
+            handle = self._pipeline.add_request(next(self._numbers), prompt, config)
+        except RuntimeError as error:
+            return [Failed(command.request, f"the library refused the request: {error}"[:300])]
+        self._jobs[command.request] = Job(command, handle)
+        return []
+
+
+def _config(sampling: Sampling, max_tokens: int, stops: set[int]) -> genai.GenerationConfig:
+    config = genai.GenerationConfig()
+    config.max_new_tokens = max_tokens
+    config.stop_token_ids = stops
+    config.do_sample = sampling.temperature > 0
+    if config.do_sample:
+        config.temperature = sampling.temperature
+        config.top_p = sampling.top_p
+        config.min_p = sampling.min_p
+        if sampling.top_k > 0:
+            config.top_k = sampling.top_k
+        config.rng_seed = sampling.seed if sampling.seed is not None else _fresh_seed()
+    return config
+
+
+def _fresh_seed() -> int:
+    """Each answer its own; the library would give all of them the same."""
+    return int.from_bytes(os.urandom(4), "big") >> 1
+
+
+def serve(connection: socket.socket, parent: int) -> None:
+    """Serve one server until it is gone."""
+    wire = Wire(connection, parent)
+    load = next(wire.commands(wait=True))
+    if not isinstance(load, Load):
+        return
+    try:
+        body = Body(load)
+    except RuntimeError as error:
+        wire.send([Failed(0, f"loading failed: {error}"[:300])])
+        return
+    wire.send([Loaded()])
+    while True:
+        said: list[Report] = []
+        for command in wire.commands(wait=not body.busy):
+            said += body.do(command)
+        if body.busy:
+            said += body.step()
+        wire.send(said)
+
+
+def main(path: str) -> None:
+    """Listen on the socket for the one connection there is, the supervisor's."""
+    parent = os.getppid()
+    os.umask(0o077)  # the socket is ours alone
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(1)
+    connection, _ = listener.accept()
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    if struct.unpack("3i", credentials)[1] == os.getuid():
+        serve(connection, parent)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except (ConnectionError, EngineFailed):
+        pass
+    finally:
+        # The library's threads do not end with the interpreter, and there is nothing left to save.
+        os._exit(0)

@@ -1,0 +1,120 @@
+"""What llama.cpp's server is asked for a completion, and how its stream is read.
+
+The embedded body's child and the body for a server elsewhere speak to the same library, the one over loopback.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from antiphon.core.errors import EngineFailed
+from antiphon.engine.contract import EngineEvent, Finish, Sampling
+
+#: One event without its end. The last one repeats the prompt as text, so it grows with the window.
+_MOST_REST = 64 * 1024 * 1024
+
+
+class _PromptProgress(msgspec.Struct):
+    cache: int = 0
+    processed: int = 0
+
+
+class _Timings(msgspec.Struct):
+    cache_n: int = 0
+
+
+class _Chunk(msgspec.Struct):
+    """One event of the library's completion stream, as far as we read it."""
+
+    content: str = ""
+    tokens: list[int] = []
+    stop: bool = False
+    stop_type: str = ""
+    tokens_predicted: int = 0
+    prompt_progress: _PromptProgress | None = None
+    timings: _Timings | None = None
+    error: msgspec.Raw | None = None
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+
+
+class Heard(msgspec.Struct):
+    """What one read of the stream brought. `reused` is told while the prompt is computed: tokens that needed not be."""
+
+    events: list[EngineEvent]
+    reused: int | None = None
+    finish: Finish | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Nothing of it is progress: half an event, or a line that only keeps the connection open."""
+        return not self.events and self.reused is None and self.finish is None
+
+
+def completion(prompt: list[int], max_tokens: int, sampling: Sampling, *, slot: int, reuse: bool) -> dict[str, object]:
+    """The body of `POST /completion`. Without `reuse` nothing that the slot computed before is used."""
+    return {
+        "prompt": prompt,
+        "n_predict": max_tokens,
+        "id_slot": slot,
+        "cache_prompt": reuse,
+        "stream": True,
+        "return_tokens": True,
+        "return_progress": True,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "seed": -1 if sampling.seed is None else sampling.seed,
+    }
+
+
+class CompletionReader:
+    """Reads one stream. With `max_tokens` 0 nothing is visible: the library makes one token all the same."""
+
+    def __init__(self, max_tokens: int, stop_tokens: tuple[int, ...]) -> None:
+        self._visible = max_tokens > 0
+        self._stops = frozenset(stop_tokens)
+        self._rest = b""
+        self._counted = 0
+        self._reused = 0
+
+    def feed(self, data: bytes) -> Heard:
+        """Everything that is whole by now; after a `finish` nothing more is to be fed.
+
+        Raises:
+            EngineFailed: the library reports an error. Its words are for the log.
+            msgspec.MsgspecError: what came is no such stream.
+        """
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _MOST_REST:
+            raise EngineFailed("an event of the library's stream is over the bound")
+        heard = Heard([])
+        for line in lines:
+            if line.startswith(b"error:"):
+                raise EngineFailed(line[:300].decode(errors="replace"))
+            if line.startswith(b"data:"):
+                self._read(_chunks.decode(line[5:]), heard)
+                if heard.finish is not None:
+                    break
+        return heard
+
+    def _read(self, chunk: _Chunk, heard: Heard) -> None:
+        if chunk.error is not None:
+            raise EngineFailed("error: " + bytes(chunk.error)[:300].decode(errors="replace"))
+        if chunk.prompt_progress is not None:
+            heard.reused = self._reused = chunk.prompt_progress.cache
+            return
+        # A character that spans tokens comes whole with its last token, and only that one's id is told.
+        tokens = chunk.tokens_predicted - self._counted
+        self._counted = chunk.tokens_predicted
+        stopped = any(token in self._stops for token in chunk.tokens)
+        if self._visible and tokens > 0:
+            ids = tuple(chunk.tokens) if len(chunk.tokens) == tokens else None
+            heard.events.append(EngineEvent(b"" if stopped else chunk.content.encode(), tokens, ids))
+        if chunk.stop:
+            reused = chunk.timings.cache_n if chunk.timings else self._reused
+            heard.finish = Finish("length" if chunk.stop_type == "limit" else "stop", reused)
+        elif stopped:
+            heard.finish = Finish("stop", self._reused)
