@@ -152,6 +152,17 @@ class Body:
             load.prepared_path or load.model_path, self._tokenizer, scheduler, "CPU", **properties
         )
 
+        self._warm_up(load.chunk_tokens)
+
+    def _warm_up(self, tokens: int) -> None:
+        """Answer once before anybody is told that it can be done: the first steps compile kernels, for seconds."""
+        prompt = openvino.Tensor(np.zeros((1, max(1, tokens)), dtype=np.int64))
+        handle = self._pipeline.add_request(next(self._numbers), prompt, _config(Sampling(temperature=0), 2, set()))
+        while self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+        if not handle.can_read():
+            raise RuntimeError("the model makes no tokens")
+
     @property
     def busy(self) -> bool:
         return bool(self._jobs) or self._pipeline.has_non_finished_requests()
