@@ -18,14 +18,10 @@ from typing import Any
 
 import numpy as np
 
-# The library's Python package tells its makers of its use, unless this cannot be imported. Nothing leaves this machine.
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-import openvino  # noqa: E402
-import openvino_genai as genai  # noqa: E402
-
-from antiphon.core.errors import EngineFailed  # noqa: E402
-from antiphon.engine.contract import Sampling  # noqa: E402
-from antiphon.engine.frames import (  # noqa: E402
+from antiphon.core.errors import EngineFailed
+from antiphon.engine.children.openvino_library import genai, openvino
+from antiphon.engine.contract import Sampling
+from antiphon.engine.frames import (
     MAX_FRAME,
     Cancel,
     Command,

@@ -23,9 +23,9 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import openvino as ov
-import openvino_genai as genai
 
+from antiphon.engine.children.openvino_library import genai
+from antiphon.engine.children.openvino_library import openvino as ov
 from antiphon.engine.children.openvino_weights import rewrite
 
 #: Reading and checking run at full precision wherever the engine will run: what the check says must not depend on the

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13
+
+from antiphon.engine.children.openvino_library import openvino as ov
+from antiphon.engine.children.openvino_library import opset13
 
 GROUP = 128
 #: Rows at a time are unpacked so that about this many weights are in memory as 32-bit numbers.
