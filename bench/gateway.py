@@ -320,20 +320,7 @@ class _Bench:
 
     def _raw(self, path: str, body: bytes, *, key: str | None = "", close: bool = False) -> bytes:
         """The bytes of a request. `key`: the bench's own where it is empty, none where it is None."""
-        headers = {
-            "host": "127.0.0.1",
-            "user-agent": "bench",
-            "accept": "application/json",
-            "anthropic-version": "2023-06-01",
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-        }
-        if key is not None:
-            headers["x-api-key"] = key or self._key
-        if close:
-            headers["connection"] = "close"
-        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+        return subject.raw_request(body, key=self._key if key == "" else key, path=path, close=close)
 
     def _file(
         self,

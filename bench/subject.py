@@ -68,8 +68,8 @@ def journalled(antiphon: Server) -> int:
     return int(float(written[1]))
 
 
-def raw_request(body: bytes, *, key: str, close: bool = False) -> bytes:
-    """The bytes of a request to the Messages API."""
+def raw_request(body: bytes, *, key: str | None, path: str = "/v1/messages", close: bool = False) -> bytes:
+    """The bytes of a request. `key` None sends none."""
     headers = {
         "host": "127.0.0.1",
         "user-agent": "bench",
@@ -77,9 +77,10 @@ def raw_request(body: bytes, *, key: str, close: bool = False) -> bytes:
         "anthropic-version": "2023-06-01",
         "content-type": "application/json",
         "content-length": str(len(body)),
-        "x-api-key": key,
     }
+    if key is not None:
+        headers["x-api-key"] = key
     if close:
         headers["connection"] = "close"
-    lines = ["POST /v1/messages HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -12,7 +12,7 @@ import structlog
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import InvariantBroken, SettingsError, invariant
-from antiphon.core.settings import Settings
+from antiphon.core.settings import Settings, variable
 from antiphon.engine import agreement, choice, preparing, weights
 from antiphon.engine.contract import Engine
 from antiphon.engine.embedded import EmbeddedEngine, EmbeddedSettings
@@ -151,7 +151,7 @@ def _elsewhere(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedMod
 def _server_key(entry: ModelEntry) -> str:
     if entry.key_variable is None:
         return ""
-    key = os.environ.get(entry.key_variable, "")  # noqa: TID251 - which variable it is, the catalogue says
+    key = variable(entry.key_variable)
     if not re.fullmatch("[!-~]{1,1000}", key):
         raise SettingsError(
             f"The key of {entry.name}'s server is to be in the variable {entry.key_variable}; it is "

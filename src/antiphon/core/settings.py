@@ -149,6 +149,11 @@ def load(
         raise SettingsError(_malformed(str(error), sources)) from None
 
 
+def variable(name: str) -> str:
+    """A variable of the environment that a catalogue names, such as one that holds a server's key; empty for none."""
+    return os.environ.get(name, "")
+
+
 class _Source(msgspec.Struct, frozen=True):
     """Values by field name, where they come from, and how a field is written there."""
 
