@@ -66,7 +66,8 @@ def demo(
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    raise typer.Exit(128 + number)
+    # No `typer.Exit`: that is an ordinary exception, and the SDK takes those for a connection that failed, and retries.
+    raise SystemExit(128 + number)
 
 
 def _have_weights(settings: Settings, out: Console) -> None:
