@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def post(server: Running, change: dict[str, Any], path: str = "/v1/messages") -> httpx2.Response:
     request = {"model": "claude-opus-5-5", "max_tokens": 5, "messages": [USER]} | change
-    return httpx2.post(f"{server.base_url}{path}", json=request, headers={"x-api-key": server.key})
+    return httpx2.post(f"{server.base_url}{path}", json=request, headers={"x-api-key": server.key}, timeout=30)
 
 
 def told(reply: httpx2.Response) -> str:
