@@ -203,10 +203,11 @@ class _Run:
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-                await process.wait()
-                if process.stdout is not None:
-                    await process.stdout.read()  # a pipe that is not read to its end is never closed
+                    os.killpg(process.pid, signal.SIGKILL)
+            # First the pipe to its end, then `wait`, which waits for that: a full buffer is otherwise never read.
+            if process.stdout is not None:
+                await process.stdout.read()
+            await process.wait()
         if isinstance(last, Figures) and status == 0:
             return last
         reason = last.reason if isinstance(last, _Failure) else _ended(status, _tail(folder / _LOG))

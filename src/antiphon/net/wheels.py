@@ -80,7 +80,7 @@ async def _run(command: tuple[str, ...], environment: Mapping[str, str] | None, 
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+            await child.communicate()  # also reads what is left: a pipe that is full is never closed, and `wait` waits
     return child.returncode or 0, stderr.decode("utf-8", "replace")
 
 
