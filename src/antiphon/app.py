@@ -138,6 +138,7 @@ class App:
         states = {"server": "draining" if self.parts.admission.draining else "ok"}
         for name, model in self.parts.models.items():
             health = model.engine.health()
+            # A model that is not in memory is brought when it is asked for.
             states[f"model {name}"] = "ok" if health.ready else f"down: {health.reason}"
         trouble = self.journal.figures().last_error
         states["journal"] = f"failing: {trouble}" if trouble else "ok"

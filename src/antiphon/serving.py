@@ -13,11 +13,12 @@ import structlog
 from antiphon.core.clock import Clock
 from antiphon.core.errors import InvariantBroken, SettingsError, invariant
 from antiphon.core.settings import Settings, variable
-from antiphon.engine import agreement, choice, preparing, weights
+from antiphon.engine import agreement, choice, memory, preparing, weights
 from antiphon.engine.contract import Engine
 from antiphon.engine.embedded import EmbeddedEngine, EmbeddedSettings
 from antiphon.engine.gguf import read_metadata, read_tensor_types
 from antiphon.engine.llama_server import LlamaServerEngine, LlamaServerSettings
+from antiphon.engine.residents import OnDemand, ResidentEngine, Residents
 from antiphon.engine.scripted import Script, ScriptedEngine, read_script
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, builtin_vocabulary, load_vocabulary
@@ -31,8 +32,13 @@ from antiphon.turn import ServedModel
 _log = structlog.get_logger()
 
 _ARCHITECTURE = "general.architecture"
-#: What prepared weights are run with: a third of the prompt speed of bf16 given up for twice its decoding.
-_PREPARED_PROPERTIES = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
+#: How OpenVINO is told to compute. For prepared weights f32 with activations quantised in groups of 128 gives up a
+#: third of the prompt speed of bf16 for twice its decoding; bf16 is fastest without them.
+_F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
+_BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+#: Prompt tokens per step, by the size of the model's file in bytes: a step is to stay under about 250 ms.
+_SMALL_FILE = 300_000_000
+_SMALL_CHUNK, _LARGE_CHUNK = 128, 64
 
 
 def served_models(settings: Settings, clock: Clock) -> Iterator[tuple[ModelCard, ServedModel]]:
@@ -46,9 +52,22 @@ def served_models(settings: Settings, clock: Clock) -> Iterator[tuple[ModelCard,
     if settings.scripted:
         yield _scripted(settings, read_script(Path(settings.scripted).expanduser()), known, clock)
         return
+    residents = Residents(_on_demand(settings), clock)
     for entry in known.served(settings.models, window=settings.window):
-        make = _elsewhere if entry.engine == "llama_server" else _embedded
-        yield entry, make(settings, entry, clock)
+        if entry.engine == "llama_server":
+            yield entry, _elsewhere(settings, entry, clock)
+        else:
+            yield _embedded(settings, entry, residents, clock)
+
+
+def _on_demand(settings: Settings) -> OnDemand:
+    return OnDemand(
+        budget=memory.budget(settings.memory),
+        waiting=settings.queue,
+        wait_seconds=settings.queue_seconds,
+        refuse=settings.loading == "refuse",
+        idle_seconds=settings.idle_seconds,
+    )
 
 
 async def check_tokenizer(model: ServedModel) -> None:
@@ -72,9 +91,11 @@ def engine_of(settings: Settings, entry: ModelEntry, path: Path) -> choice.Choic
     Raises:
         WeightsError: the file is malformed.
     """
-    asked = entry.engine if settings.engine == "catalogue" else settings.engine
+    asked = entry.engine if settings.engine == "auto" else settings.engine
     if asked == "llama_server":
         raise InvariantBroken("a server elsewhere is no choice of ours")
+    if asked == "llama_cpp":
+        return choice.LLAMA_CPP
     return choice.choose(
         asked,
         architecture=str(read_metadata(path, lambda key: key == _ARCHITECTURE).get(_ARCHITECTURE, "")),
@@ -90,12 +111,37 @@ def prepared_folder(settings: Settings, entry: ModelEntry, path: Path) -> Path |
     return preparing.prepared(path, digest) if digest else None
 
 
-def _embedded(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedModel:
+def fit(settings: Settings, entry: ModelEntry, path: Path, chosen: choice.Choice, budget_bytes: int) -> memory.Fit:
+    """How a model's cache is sized, and what it takes of the memory.
+
+    Raises:
+        WeightsError: the file is malformed, or the model does not fit.
+    """
+    return memory.fit(
+        read_metadata(path, _says_size),
+        path.stat().st_size,
+        engine=chosen.engine,
+        prepared=chosen.engine == "openvino" and prepared_folder(settings, entry, path) is not None,
+        window=entry.window,
+        seats=settings.seats,
+        budget_bytes=budget_bytes,
+    )
+
+
+def _says_size(key: str) -> bool:
+    return key == _ARCHITECTURE or key.endswith(memory.SIZE_KEYS)
+
+
+def _embedded(
+    settings: Settings, entry: ModelEntry, residents: Residents, clock: Clock
+) -> tuple[ModelEntry, ServedModel]:
     path, vocabulary = _model_file(settings, entry)
     tokenizer = Tokenizer(vocabulary)
     chosen = engine_of(settings, entry, path)
     ready = prepared_folder(settings, entry, path) if chosen.engine == "openvino" else None
-    _log.info("engine.chosen", model=entry.name, engine=chosen.engine, why=chosen.why)
+    sized = fit(settings, entry, path, chosen, residents.rules.budget)
+    _log.info("engine.chosen", model=entry.name, engine=chosen.engine, why=chosen.why, **msgspec.structs.asdict(sized))
+    entry = msgspec.structs.replace(entry, window=sized.window)
     engine = EmbeddedEngine(
         EmbeddedSettings(
             module=f"antiphon.engine.children.{chosen.engine}",
@@ -103,7 +149,7 @@ def _embedded(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedMode
             model=entry.name,
             model_path=str(path),
             window=entry.window,
-            pool_tokens=entry.window,
+            pool_tokens=sized.pool_tokens,
             seats=settings.seats,
             threads=settings.threads or os.cpu_count() or 1,
             cold_prompts=min(settings.cold_prompts, settings.seats),
@@ -112,15 +158,28 @@ def _embedded(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedMode
             stall_seconds=settings.engine_stall_seconds,
             start_seconds=settings.engine_start_seconds,
             end_tokens=vocabulary.end_tokens,
-            chunk_tokens=settings.prompt_chunk,
+            chunk_tokens=settings.prompt_chunk or _chunk(path),
             prepared_path=str(ready) if ready is not None else "",
-            properties=_PREPARED_PROPERTIES if ready is not None else {},
+            properties=_properties(settings, prepared=ready is not None) if chosen.engine == "openvino" else {},
         ),
         tokenizer.encode,
         clock,
         tokenizer.made_bytes,
     )
-    return _model(entry, vocabulary, tokenizer, entry.dialect, engine, clock)
+    resident = ResidentEngine(
+        entry.name, engine, sized.need, residents, clock, lambda: agreement.check(entry.name, engine, tokenizer)
+    )
+    return entry, _model(entry, vocabulary, tokenizer, entry.dialect, resident, clock)
+
+
+def _chunk(path: Path) -> int:
+    return _SMALL_CHUNK if path.stat().st_size < _SMALL_FILE else _LARGE_CHUNK
+
+
+def _properties(settings: Settings, *, prepared: bool) -> dict[str, str]:
+    if settings.precision == "auto":
+        return _F32 if prepared else {}
+    return _F32 if settings.precision == "f32" else _BF16
 
 
 def _elsewhere(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedModel:

@@ -32,7 +32,7 @@ def test_where_weights_are_missing_it_says_how_to_get_them_and_exits_with_one(tm
     assert found["weights of qwen2.5-coder-1.5b-instruct"] == ("no", "1,117 MB, not on this machine")
     assert f"to mend it: antiphon models pull qwen2.5-coder-1.5b-instruct --home {home}" in text
     assert [mark for mark, _ in found.values()].count("no") == 1
-    assert {"data folder", "engine llama_cpp", "memory", "API keys", "port"} <= set(found)
+    assert {"data folder", "engine llama_cpp", "API keys", "port"} <= set(found)
 
 
 def test_whose_word_a_digest_is_is_told_where_it_is_the_hubs(tmp_path: Path) -> None:
@@ -57,6 +57,17 @@ def test_with_weights_all_is_well(tmp_path: Path, smol_file: Path) -> None:
     (tmp_path / "models").symlink_to(smol_file.parent)
     status, found, _ = examined(tmp_path, ANTIPHON_MODELS="smollm2-135m-instruct")
     assert (status, found["weights of smollm2-135m-instruct"]) == (0, ("ok", "98 MB, verified"))
+    assert found["engine of smollm2-135m-instruct"][1].startswith(("llama_cpp: ", "openvino: "))
+    assert "a window of 8,192" in found["memory for smollm2-135m-instruct"][1]
+
+
+@pytest.mark.real
+def test_a_model_that_does_not_fit_is_told_with_figures(tmp_path: Path, smol_file: Path) -> None:
+    (tmp_path / "models").symlink_to(smol_file.parent)
+    few = {"ANTIPHON_MODELS": "smollm2-135m-instruct", "ANTIPHON_MEMORY": "300000000"}
+    status, found, text = examined(tmp_path, **few)
+    assert (status, found["memory for smollm2-135m-instruct"][0]) == (1, "no")
+    assert "the budget of all models is 0.3 GB" in text
 
 
 def test_a_script_needs_no_weights(tmp_path: Path, script: Path) -> None:

@@ -38,7 +38,7 @@ def test_the_choice_and_its_reason(
     made = choose(asked, architecture=kind, tensor_types=types, prepared=prepared, features=features)
     assert made.engine == engine
     assert why in made.why
-    assert made.prepare == (why == "not prepared")
+    assert made.prepare == (not prepared and Q4_K in types)
 
 
 def test_what_is_not_installed_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from antiphon.cli.keys import opened
-from antiphon.cli.models import pull
+from antiphon.cli.models import pull, wants_preparing
 from antiphon.cli.options import ERROR_PREFIX, ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.clock import SystemClock
 from antiphon.core.errors import EngineFailed, SettingsError
@@ -74,9 +74,12 @@ def _have_weights(settings: Settings, out: Console) -> None:
     if settings.scripted:
         return
     for entry in catalogue.from_settings(settings).served(settings.models):
-        if weights.installed(entry.weights, models_folder(settings)) is None:
+        path = weights.installed(entry.weights, models_folder(settings))
+        if path is None:
             out.print(f"Fetching {entry.display_name} ({entry.weights.size / 1e6:,.0f} MB), once.", markup=False)
-            pull(entry, settings, out)
+        elif not wants_preparing(settings, entry, path):
+            continue
+        pull(entry, settings, out)
 
 
 async def _make_key(settings: Settings) -> NewKey:

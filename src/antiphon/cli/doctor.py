@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import os
 import shlex
@@ -25,18 +24,14 @@ from antiphon.core.clock import SystemClock
 from antiphon.core.errors import AntiphonError
 from antiphon.core.records import DEFAULT_ORGANIZATION
 from antiphon.core.settings import Settings
-from antiphon.engine import choice, weights
+from antiphon.engine import choice, memory, weights
 from antiphon.engine.scripted import read_script
 from antiphon.http.health import Welcome
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import ModelEntry
-from antiphon.serving import engine_of, models_folder
+from antiphon.serving import engine_of, fit, models_folder
 from antiphon.store import keys
 from antiphon.store.database import open_database
-
-#: Weights in memory, with caches and the server itself.
-_MEMORY_OVERHEAD = 1.6
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -99,9 +94,24 @@ def _engine_of(settings: Settings, entry: ModelEntry, path: Path) -> Finding:
         chosen = engine_of(settings, entry, path)
     except AntiphonError as error:
         return Finding(f"engine of {entry.name}", False, error.message, "fetch the weights anew")
+    found = f"{chosen.engine}: {chosen.why}"
+    if chosen.prepare:
+        found += f" (`antiphon models prepare {entry.name}{_home(settings)}`)"
     there = chosen.engine == "llama_cpp" or choice.installed()
+    return Finding(f"engine of {entry.name}", there, found, "pip install 'antiphon[openvino]'")
+
+
+def _memory_of(settings: Settings, entry: ModelEntry, path: Path, budget: int) -> Finding:
+    what = f"memory for {entry.name}"
+    try:
+        sized = fit(settings, entry, path, engine_of(settings, entry, path), budget)
+    except AntiphonError as error:
+        return Finding(what, False, error.message, "serve a smaller model (setting `models`), or free memory")
     return Finding(
-        f"engine of {entry.name}", there, f"{chosen.engine}: {chosen.why}", "pip install 'antiphon[openvino]'"
+        what,
+        True,
+        f"about {sized.need / 1e9:.1f} GB, with a cache of {sized.pool_tokens:,} tokens and a window of "
+        f"{sized.window:,}; all models together may take {budget / 1e9:.1f} GB",
     )
 
 
@@ -118,6 +128,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
         mend = "correct the setting `models`, `catalogue` or `scripted`"
         yield Finding("models", False, error.message, mend)
         return
+    budget = memory.budget(settings.memory)
     if script is None and any(entry.engine != "llama_server" for entry in entries):
         yield _engine_library()
     for entry in entries:
@@ -130,29 +141,11 @@ def _models(settings: Settings) -> Iterator[Finding]:
         )
         if script is None and path is not None and entry.engine != "llama_server":
             yield _engine_of(settings, entry, path)
-    here = [entry for entry in entries if entry.engine != "llama_server"]
-    if script is None and here:
-        yield _memory(sum(entry.weights.size for entry in here))
+            yield _memory_of(settings, entry, path, budget)
 
 
 def _home(settings: Settings) -> str:
     return f" --home {shlex.quote(settings.home)}" if settings.home != Settings().home else ""
-
-
-def _memory(weights_bytes: int) -> Finding:
-    needed = weights_bytes * _MEMORY_OVERHEAD / 1e9
-    try:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (ValueError, OSError):
-        return Finding("memory", True, f"about {needed:.1f} GB needed by the models; what there is cannot be told here")
-    with contextlib.suppress(OSError, ValueError):  # a container's limit; "max" where there is none
-        total = min(total, int(_CGROUP_LIMIT.read_text()) / 1e9)
-    return Finding(
-        "memory",
-        total > needed,
-        f"{total:.1f} GB in all, about {needed:.1f} GB needed by the models",
-        "serve fewer or smaller models (setting `models`)",
-    )
 
 
 def _keys(settings: Settings) -> Finding:

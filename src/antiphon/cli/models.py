@@ -16,9 +16,10 @@ from rich.table import Table
 from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.errors import WeightsError
 from antiphon.core.settings import Settings
-from antiphon.engine import preparing, weights
+from antiphon.engine import memory, preparing, weights
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import ModelEntry
+from antiphon.serving import engine_of, models_folder
 
 app = typer.Typer(help="The catalogue of models, and their weights on this machine.", no_args_is_help=True)
 
@@ -48,7 +49,7 @@ def list_models(home: HomeOption = None, config: ConfigOption = None) -> None:
             f"{entry.window:,}",
             _megabytes(entry.weights.size),
             entry.weights.pinned_by,
-            "yes" if weights.installed(entry.weights, _folder(chosen)) else "no",
+            "yes" if weights.installed(entry.weights, models_folder(chosen)) else "no",
         )
     console().print(table)
 
@@ -58,13 +59,16 @@ def pull_models(
     names: Annotated[list[str] | None, typer.Argument(help="Default: the models that are served.")] = None,
     home: HomeOption = None,
     config: ConfigOption = None,
+    make_ready: Annotated[bool, typer.Option("--prepare/--no-prepare", help="Make ready what needs it.")] = True,
 ) -> None:
-    """Fetch and verify weights. What is here already is left alone; an interrupted pull goes on."""
+    """Fetch and verify weights, and make them ready for the engine that will run them, once.
+
+    What is here already is left alone; an interrupted pull goes on."""
     with errors_told():
         chosen = settings_from(home, config)
         entries = catalogue.from_settings(chosen).served(names or chosen.models)
         for entry in entries:
-            pull(entry, chosen, console())
+            pull(entry, chosen, console(), make_ready=make_ready)
 
 
 @app.command("prepare")
@@ -90,12 +94,15 @@ def remove_model(
     with errors_told():
         chosen = settings_from(home, config)
         entry = catalogue.from_settings(chosen).get(name)
-        gone = weights.remove(entry.weights, _folder(chosen))
+        gone = weights.remove(entry.weights, models_folder(chosen))
     console().print(f"{name}: {'removed' if gone else 'was not here'}", highlight=False)
 
 
-def pull(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
+def pull(entry: ModelEntry, chosen: Settings, out: Console, *, make_ready: bool = True) -> Path:
     """Fetch one model's weights and show how far it is: a bar on a terminal, lines elsewhere.
+
+    Where the engine that suits this machine wants them in another form, they are made ready for it. Where that fails
+    it is said, and no more: another engine runs them as they are.
 
     Raises:
         WeightsError: no source gave the right file.
@@ -103,7 +110,25 @@ def pull(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
     show = _bar if out.is_terminal else _lines
     hub = weights.Hub(chosen.hub_url, chosen.hub_token)
     with show(entry.name, out) as progress:
-        return asyncio.run(weights.pull(entry.weights, _folder(chosen), progress, hub=hub))
+        path = asyncio.run(weights.pull(entry.weights, models_folder(chosen), progress, hub=hub))
+    if make_ready and wants_preparing(chosen, entry, path):
+        try:
+            prepare(entry, chosen, out)
+        except WeightsError as error:
+            out.print(f"{entry.name}: {error.message}; llama.cpp runs it as it is", highlight=False, markup=False)
+    return path
+
+
+def wants_preparing(chosen: Settings, entry: ModelEntry, path: Path) -> bool:
+    """Whether a model whose file is here would be run faster in another form, which this machine has the memory to
+    make.
+
+    Raises:
+        WeightsError: the file is malformed.
+    """
+    if entry.engine == "llama_server" or not engine_of(chosen, entry, path).prepare:
+        return False
+    return preparing.MEMORY_FACTOR * path.stat().st_size <= memory.free_bytes()
 
 
 def prepare(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
@@ -112,8 +137,8 @@ def prepare(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
     Raises:
         WeightsError: the weights are not here, or cannot be made ready.
     """
-    path = weights.installed(entry.weights, _folder(chosen))
-    digest = weights.digest(entry.weights, _folder(chosen))
+    path = weights.installed(entry.weights, models_folder(chosen))
+    digest = weights.digest(entry.weights, models_folder(chosen))
     if path is None or digest is None:
         raise WeightsError(f"The weights of {entry.name} are not on this machine; `antiphon models pull` brings them")
     said = ""
@@ -158,10 +183,6 @@ def _lines(name: str, out: Console) -> Iterator[weights.Progress]:
             out.print(line, highlight=False, markup=False, soft_wrap=True)
 
     yield progress
-
-
-def _folder(chosen: Settings) -> Path:
-    return chosen.home_path / "models"
 
 
 def _megabytes(count: int) -> str:

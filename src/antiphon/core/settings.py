@@ -57,10 +57,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     scripted: str = ""
     """A YAML file of rules: the scripted engine answers instead of a model."""
 
-    engine: Literal["catalogue", "auto", "llama_cpp", "openvino"] = "catalogue"
-    """What runs embedded models: what their entries say, or one for all; `auto` goes by the processor and the file."""
-    prompt_chunk: Positive = 128
-    """Prompt tokens that OpenVINO computes in one go; nothing can be cancelled meanwhile."""
+    engine: Literal["auto", "llama_cpp", "openvino"] = "auto"
+    """What runs embedded models: one for all; or `auto`, what their entries say, which is mostly `auto` as well and
+    goes by the processor and the file (`antiphon doctor` says why)."""
+    precision: Literal["auto", "bf16", "f32"] = "auto"
+    """What OpenVINO computes in. bf16 is faster at prompts on processors with AMX, f32 (with 8-bit activations) at
+    decoding; `auto` is f32 for weights that were prepared, and the library's own choice for others."""
+    prompt_chunk: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Prompt tokens that an embedded engine computes in one go, the bound on how long a cancel waits; 0 goes by the
+    model's size."""
+    memory: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Bytes that embedded models may take together; 0 is three quarters of what is free at the start."""
+    loading: Literal["wait", "refuse"] = "wait"
+    """What befalls a request whose model is not in memory: it waits while the model is loaded, or is refused with 529
+    meanwhile."""
+    idle_seconds: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0.0
+    """A model unused for this long leaves memory until it is asked for again; 0 means it stays."""
 
     seats: Positive = 4
     """Answers generated at once by one model."""

@@ -33,6 +33,10 @@ class Choice(msgspec.Struct, frozen=True):
     prepare: bool = False
 
 
+#: It runs everything, so that nothing is looked at where it is asked for.
+LLAMA_CPP = Choice("llama_cpp", "asked for by name")
+
+
 def choose(
     asked: Asked, *, architecture: str, tensor_types: Collection[int], prepared: bool, features: Collection[str]
 ) -> Choice:
@@ -41,10 +45,11 @@ def choose(
     What is asked for by name is taken, whatever would be faster.
     """
     if asked == "llama_cpp":
-        return Choice("llama_cpp", "asked for by name")
+        return LLAMA_CPP
     missing = _missing(architecture, tensor_types)
     if asked == "openvino":
-        return Choice("openvino", "asked for by name" + (f", although {missing}" if missing else ""))
+        slow = not missing and not prepared and bool(_SLOW & set(tensor_types))
+        return Choice("openvino", "asked for by name" + (f", although {missing}" if missing else ""), prepare=slow)
     if missing:
         return Choice("llama_cpp", missing)
     if not {"avx512f", "amx_tile"} & set(features):

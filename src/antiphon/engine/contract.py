@@ -112,9 +112,11 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether an answer could be generated now. `reason` is for the operator."""
+    """Whether an answer could be generated now; of one that is not `loaded`, whether it would be once it is asked for.
+    `reason` is for the operator."""
 
     ready: bool
+    loaded: bool = True
     reason: str = ""
     seats_taken: int = 0
     waiting: int = 0

@@ -44,12 +44,11 @@ from antiphon.engine.supervisor import Supervisor
 
 #: After so many failed lives in a row new requests are refused at once instead of waiting for the next.
 _PATIENCE = 3
-#: A seat's reports that nobody has taken yet. Beyond it the reader is stuck and the generation is given up.
-_BACKLOG = 4096
 
 
 class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How one embedded model is run. `window` and `pool_tokens` are in tokens, times in seconds."""
+    """How one embedded model is run. `window` and `pool_tokens` are in tokens, times in seconds. `backlog` is how many
+    reports of one seat may lie untaken: beyond it the reader is stuck, and the generation is given up."""
 
     module: str
     engine: str
@@ -68,6 +67,7 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     end_tokens: tuple[int, ...] = ()
     chunk_tokens: int = 0
     properties: dict[str, str] = {}
+    backlog: int = 4096
 
 
 class EmbeddedEngine:
@@ -130,7 +130,7 @@ class EmbeddedEngine:
             reason=self.supervisor.reason,
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
-            restarts=max(0, self.supervisor.epoch - 1),
+            restarts=self.supervisor.restarts,
         )
 
     async def start(self) -> None:
@@ -208,7 +208,7 @@ class EmbeddedEngine:
 
     def _open(self) -> tuple[int, asyncio.Queue[Report]]:
         request = next(self._numbers)
-        inbox: asyncio.Queue[Report] = asyncio.Queue(_BACKLOG)
+        inbox: asyncio.Queue[Report] = asyncio.Queue(self._settings.backlog)
         self._inboxes[request] = inbox
         return request, inbox
 
@@ -226,8 +226,15 @@ class EmbeddedEngine:
         if inbox.full():
             while not inbox.empty():
                 inbox.get_nowait()
+            # The child is told now, not when the reader comes: it would work on for nobody, and in a slot given anew.
+            self._give_up(getattr(report, "request", 0))
             report = Failed(0, "nobody took what the engine made")
         inbox.put_nowait(report)
+
+    def _give_up(self, request: int) -> None:
+        self._close(request)
+        if self.supervisor.ready:
+            self.supervisor.send(Cancel(request))
 
     def ready(self) -> None:
         self._caches.forget()

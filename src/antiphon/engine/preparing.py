@@ -38,6 +38,8 @@ CONVERTER = "openvino-u4g128-v1"
 PROGRAM = (sys.executable, "-m", "antiphon.engine.children.openvino_prepare")
 #: What the work needs on the disk, as a multiple of the file: the model as the library saves it, and the result.
 DISK_FACTOR = 2.5
+#: What the work needs in memory, as a multiple of the file.
+MEMORY_FACTOR = 3.6
 #: A child that says nothing for so long hangs. Reading a file of 1 GB takes 10 to 40 s without a word.
 SILENCE_SECONDS = 900.0
 _MODEL_FILES = ("openvino_model.xml", "openvino_model.bin")

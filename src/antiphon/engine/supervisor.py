@@ -110,7 +110,7 @@ class Served(Protocol):
 
 
 class Supervisor:
-    """One child, for as long as the server runs.
+    """One child, from each `start` to the next `stop`.
 
     Args:
         module: the child's program.
@@ -135,6 +135,7 @@ class Supervisor:
         self.ready = False
         self.reason = "starting"
         self.epoch = 0
+        self.starts = 0
         self.failures = 0
 
     async def start(self) -> None:
@@ -143,11 +144,19 @@ class Supervisor:
         Raises:
             EngineFailed: the first start failed. Nothing is left running then.
         """
+        self._settled.clear()
+        self.failures, self.reason = 0, "starting"
         self._task = asyncio.get_running_loop().create_task(self._keep_alive())
-        await self._settled.wait()
-        if not self.ready:
+        try:
+            await self._settled.wait()
+        except asyncio.CancelledError:
             await self.stop()
-            raise EngineFailed(self.reason)
+            raise
+        if not self.ready:
+            reason = self.reason
+            await self.stop()
+            raise EngineFailed(reason)
+        self.starts += 1
 
     async def stop(self) -> None:
         """End the child and do not start it again."""
@@ -170,6 +179,11 @@ class Supervisor:
     def worked(self) -> None:
         """New work was given: silence counts from now."""
         self._heard = self._clock.monotonic()
+
+    @property
+    def restarts(self) -> int:
+        """How often a child was made good that was lost."""
+        return max(0, self.epoch - self.starts)
 
     @property
     def pid(self) -> int | None:

@@ -39,7 +39,8 @@ from antiphon.engine.frames import (
 )
 from antiphon.engine.llama_stream import CompletionReader, Heard, completion
 
-#: Prompt tokens per step. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at the same speed.
+#: Prompt tokens per step where we are not told. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at
+#: the same speed.
 _BATCH = 128
 _PARENT_SECONDS = 1.0
 
@@ -150,8 +151,8 @@ def load(command: Load, key: str) -> xllamacpp.Server:
     params.n_ctx = command.pool_tokens
     params.n_parallel = command.seats
     params.kv_unified = True
-    params.n_batch = _BATCH
-    params.n_ubatch = _BATCH
+    params.n_batch = command.chunk_tokens or _BATCH
+    params.n_ubatch = command.chunk_tokens or _BATCH
     # Memory-mapped weights get paged out of an idle server and stall it for half a minute when it wakes.
     params.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
     # Sizes are ours to choose; the library's own fitting loads the model's layout a second time (3 s of 6 at a start).
