@@ -108,7 +108,7 @@ class Running:
         healths = [model.engine.health() for model in self.app.parts.models.values()]
         return self.app.parts.admission.open_turns == 0 and all(h.seats_taken == 0 and h.waiting == 0 for h in healths)
 
-    def settle(self, seconds: float = 5.0) -> None:
+    def settle(self, seconds: float = 30.0) -> None:
         """Wait until it is idle: the oracle of every test (faults, 7, I3)."""
         end = time.monotonic() + seconds
         while not self.idle():

@@ -8,7 +8,9 @@ import importlib.util
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +24,7 @@ from antiphon.engine.embedded import EmbeddedEngine, EmbeddedSettings
 from antiphon.engine.llama_server import LlamaServerEngine, LlamaServerSettings
 from antiphon.engine.scripted import Fault, Rule, Script, ScriptedEngine
 from antiphon.engine.tokenizer import Tokenizer
-from antiphon.engine.vocabulary import load_vocabulary
+from antiphon.engine.vocabulary import Vocabulary, load_vocabulary
 from engine_contract import direct
 
 ONE, OTHER = Scope("org", "one"), Scope("org", "other")
@@ -32,35 +34,42 @@ GREEDY = Sampling(temperature=0.0)
 PARIS = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 PARIS_ANSWER = b"The capital of France is Paris"
 #: Goes on for as long as it is let.
-ENDLESS = "Count: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,"
+ENDLESS = "Count: 1, 2, 3, 4, 5, 6,"
 #: Each goes on with its own word alone.
-WORDS = ("red", "green", "blue", "house", "water", "music")
-#: Their answers are compared with the library's, token by token.
-SPOKEN = (
-    PARIS,
-    ENDLESS,
-    "<|im_start|>user\nSay something with an emoji and a German umlaut.<|im_end|>\n<|im_start|>assistant\n",
-    "def fibonacci(n):\n    ",
-    # Longer than one batch of any body.
-    "The quick brown fox jumps over the lazy dog. " * 20 + "And then",
-)
-LONG_TOKENS = 600
+WORDS = ("red", "green", "blue", "house")
+#: Their answers are compared with the library's, token by token: one that ends, characters that span tokens, and one
+#: longer than a batch of any body.
+SPOKEN = (PARIS, "😀 😃 😄 ä ö ü 😀 😃 😄 ä ö ü", "The quick brown fox jumps over the lazy dog. " * 10 + "And then")
+SPOKEN_TOKENS = 20
+#: Takes a while to be read, and some batches.
+LONG_TOKENS = 3 * direct.BATCH_TOKENS
 
 
 def repeated(word: str) -> str:
     """A prompt that goes on with its word."""
-    return f"{word}, " * 12 + f"{word},"
+    return f"{word}, " * 6 + f"{word},"
+
+
+class Ahead(SystemClock):
+    """A clock that can be set ahead: a watchdog's long patience costs no waiting."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.seconds
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine is made."""
 
+    stall_seconds: float
     seats: int = 3
     cold_prompts: int = 1
-    pool_tokens: int = 1024
-    queue: int = 60
+    pool_tokens: int = 2560
+    queue: int = 30
     queue_seconds: float = 60.0
-    stall_seconds: float = 20.0
+    backlog: int = 4096
 
 
 class Blow(msgspec.Struct, frozen=True):
@@ -98,6 +107,10 @@ class Child(Protocol):
     @property
     def pid(self) -> int | None: ...
 
+    def bar(self) -> None:
+        """Make another start impossible, until it is mended."""
+        ...
+
     def mend(self, blow: Blow) -> None:
         """What a person, or a service manager, does once it is lost."""
         ...
@@ -114,6 +127,8 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         seeded: sampling is by chance, and a seed repeats it.
         has_child: there is a process that can be killed and stopped.
         elsewhere: that process is not ours to start again.
+        gives_up: on a reader that takes nothing; another body holds the stream back, and loses none of it.
+        stall_seconds: how long a silence it is to bear: long where our clock rules it, else as short as is safe.
         restart_seconds: how long a child may take to be back, on a busy machine.
     """
 
@@ -125,11 +140,21 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     seeded: bool = True
     has_child: bool = True
     elsewhere: bool = False
-    restart_seconds: float = 40.0
+    gives_up: bool = True
+    stall_seconds: float = 60.0
+    restart_seconds: float = 80.0
 
     @property
     def real(self) -> bool:
         return self.library is not None
+
+    def roomy(self) -> Limits:
+        """For what wants room: long prompts, many in the queue."""
+        return Limits(stall_seconds=self.stall_seconds)
+
+    def tight(self) -> Limits:
+        """For what happens at the bounds."""
+        return Limits(stall_seconds=self.stall_seconds, seats=2, pool_tokens=256, queue_seconds=2.0, backlog=24)
 
     def cold_places(self, limits: Limits) -> int:
         """How many prompts without a token are inside at once; the scripted engine has a place for each seat."""
@@ -140,11 +165,17 @@ class Desk:
     """Asks one running engine."""
 
     def __init__(
-        self, engine: Engine, encode: Callable[[str], list[int]], limits: Limits, child: Child | None = None
+        self,
+        engine: Engine,
+        encode: Callable[[str], list[int]],
+        limits: Limits,
+        clock: Ahead,
+        child: Child | None = None,
     ) -> None:
         self.engine = engine
         self.encode = encode
         self.limits = limits
+        self.clock = clock
         self._child = child
 
     def prompt(self, text: str) -> Prompt:
@@ -162,13 +193,15 @@ class Desk:
         *,
         seated: Callable[[], object] | None = None,
         begun: Callable[[], object] | None = None,
+        heard: list[EngineEvent] | None = None,
     ) -> Answer:
-        """One turn of one phase. `seated` and `begun` are called when it has a seat, and at its first tokens."""
+        """One turn of one phase. `seated` and `begun` are called when it has a seat, and at its first tokens; `heard`
+        grows with the answer."""
         prompt = self.prompt(what) if isinstance(what, str) else what
         async with self.engine.seat(scope, prompt, phase.max_tokens) as seat:
             if seated is not None:
                 seated()
-            events: list[EngineEvent] = []
+            events = [] if heard is None else heard
             async for step in seat.generate(phase):
                 if begun is not None and step.events and not events:
                     begun()
@@ -177,7 +210,7 @@ class Desk:
                     return Answer(tuple(events), step.finish)
         raise AssertionError("a stream ended without a finish")
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait for something that is about to come."""
         async with asyncio.timeout(seconds):
             while not holds():
@@ -185,7 +218,15 @@ class Desk:
 
     async def idle(self) -> None:
         """All that was taken has been given back: the oracle after every case."""
-        await self.until(lambda: self.engine.health().seats_taken == 0 and self.engine.health().waiting == 0, 10)
+        await self.until(lambda: self.engine.health().seats_taken == 0 and self.engine.health().waiting == 0)
+
+    async def until_lost(self) -> None:
+        """Wait until the engine knows that its child is gone, with the clock running ahead; and yet not in leaps: between
+        two, a child that lives has the time to say so."""
+        async with asyncio.timeout(60):
+            while self.engine.health().ready:
+                self.clock.seconds += self.limits.stall_seconds / 4
+                await asyncio.sleep(0.3)
 
     @property
     def child(self) -> Child:
@@ -235,29 +276,37 @@ async def _scripted(_: Path | None, limits: Limits) -> AsyncIterator[Desk]:
     def decode(ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
 
+    clock = Ahead()
     engine = ScriptedEngine(
         _script(), decode=decode, window=limits.pool_tokens, seats=limits.seats, queue=limits.queue,
-        queue_seconds=limits.queue_seconds, stall_seconds=limits.stall_seconds, clock=SystemClock(),
+        queue_seconds=limits.queue_seconds, stall_seconds=limits.stall_seconds, clock=clock,
     )  # fmt: skip
     await engine.start()
     try:
-        yield Desk(engine, lambda text: [ord(letter) for letter in text], limits)
+        yield Desk(engine, lambda text: [ord(letter) for letter in text], limits, clock)
     finally:
         await engine.stop()
 
 
 class SupervisedChild:
-    """Watched and started again by the engine itself."""
+    """Watched and started again by the engine itself, from `link`, which leads to the model's file."""
 
-    def __init__(self, engine: EmbeddedEngine) -> None:
+    def __init__(self, engine: EmbeddedEngine, link: Path, file: Path) -> None:
         self._engine = engine
+        self._link = link
+        self._file = file
 
     @property
     def pid(self) -> int | None:
         return self._engine.supervisor.pid
 
+    def bar(self) -> None:
+        self._link.unlink()
+
     def mend(self, blow: Blow) -> None:
-        """Not needed."""
+        """Only what was barred needs it."""
+        if not self._link.exists():
+            self._link.symlink_to(self._file)
 
 
 def _embedded(name: str) -> Callable[[Path | None, Limits], AbstractAsyncContextManager[Desk]]:
@@ -265,26 +314,35 @@ def _embedded(name: str) -> Callable[[Path | None, Limits], AbstractAsyncContext
     async def running(file: Path | None, limits: Limits) -> AsyncIterator[Desk]:
         if file is None:
             raise AssertionError("an embedded body runs a model")
-        vocabulary = load_vocabulary(file, file.with_suffix(".vocabulary"))
-        tokenizer = Tokenizer(vocabulary)
+        vocabulary, tokenizer = _words(file)
         settings: dict[str, Any] = msgspec.to_builtins(limits)
-        engine = EmbeddedEngine(
-            EmbeddedSettings(
-                module=f"antiphon.engine.children.{name}", engine=name, model="smollm2", model_path=str(file),
-                window=limits.pool_tokens, threads=direct.THREADS, start_seconds=60.0,
-                end_tokens=vocabulary.end_tokens, chunk_tokens=128, **settings,
-            ),
-            tokenizer.encode,
-            SystemClock(),
-            tokenizer.made_bytes,
-        )  # fmt: skip
-        await engine.start()
-        try:
-            yield Desk(engine, tokenizer.encode_with_control, limits, SupervisedChild(engine))
-        finally:
-            await engine.stop()
+        clock = Ahead()
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, file.name)
+            link.symlink_to(file)
+            engine = EmbeddedEngine(
+                EmbeddedSettings(
+                    module=f"antiphon.engine.children.{name}", engine=name, model="smollm2", model_path=str(link),
+                    window=limits.pool_tokens, threads=direct.THREADS, start_seconds=120.0,
+                    end_tokens=vocabulary.end_tokens, chunk_tokens=direct.BATCH_TOKENS, **settings,
+                ),
+                tokenizer.encode,
+                clock,
+                tokenizer.made_bytes,
+            )  # fmt: skip
+            await engine.start()
+            try:
+                child = SupervisedChild(engine, link, file)
+                yield Desk(engine, tokenizer.encode_with_control, limits, clock, child)
+            finally:
+                await engine.stop()
 
     return running
+
+
+def _words(file: Path) -> tuple[Vocabulary, Tokenizer]:
+    vocabulary = load_vocabulary(file, file.with_suffix(".vocabulary"))
+    return vocabulary, Tokenizer(vocabulary)
 
 
 class ServerElsewhere:
@@ -300,6 +358,9 @@ class ServerElsewhere:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def bar(self) -> None:
+        """Nobody starts it but `mend`."""
 
     def mend(self, blow: Blow) -> None:
         if blow.hang:
@@ -317,21 +378,23 @@ class ServerElsewhere:
 async def _llama_server(file: Path | None, limits: Limits) -> AsyncIterator[Desk]:
     if file is None:
         raise AssertionError("a server runs a model")
-    tokenizer = Tokenizer(load_vocabulary(file, file.with_suffix(".vocabulary")))
+    _, tokenizer = _words(file)
     server = ServerElsewhere(file, limits)
     settings: dict[str, Any] = msgspec.to_builtins(limits)
+    del settings["backlog"]  # the connection is read as fast as the reader reads
+    clock = Ahead()
     engine = LlamaServerEngine(
         LlamaServerSettings(
-            address=f"http://127.0.0.1:{server.port}", model="smollm2", window=limits.pool_tokens, start_seconds=60.0,
-            look_seconds=0.5, **settings,
+            address=f"http://127.0.0.1:{server.port}", model="smollm2", window=limits.pool_tokens, start_seconds=120.0,
+            look_seconds=0.5, answer_seconds=3.0, **settings,
         ),
         "",
         tokenizer,
-        SystemClock(),
+        clock,
     )  # fmt: skip
     try:
         await engine.start()
-        yield Desk(engine, tokenizer.encode_with_control, limits, server)
+        yield Desk(engine, tokenizer.encode_with_control, limits, clock, server)
     finally:
         await engine.stop()
         server.end()
@@ -342,7 +405,10 @@ def _never(_: Path | None, limits: Limits) -> AbstractAsyncContextManager[Desk]:
 
 
 BODIES = (
-    Body(name="scripted", absent=_here, open=_scripted, pooled=False, seeded=False, has_child=False),
+    Body(
+        name="scripted", absent=_here, open=_scripted, pooled=False, seeded=False, has_child=False, gives_up=False,
+        stall_seconds=0.5,
+    ),
     Body(name="llama_cpp", absent=_here, open=_embedded("llama_cpp"), library="llama_cpp"),
     Body(
         name="openvino",
@@ -350,19 +416,23 @@ BODIES = (
         open=_embedded("openvino"),
         library="openvino",
     ),
-    Body(name="llama_server", absent=_here, open=_llama_server, library="llama_cpp", elsewhere=True),
+    Body(
+        name="llama_server", absent=_here, open=_llama_server, library="llama_cpp", elsewhere=True, gives_up=False,
+        stall_seconds=6.0,
+    ),
     Body(name="vllm", absent=lambda: "vllm is not installed, and no body drives it yet", open=_never, library="vllm"),
-)
-_references: dict[tuple[str, int], list[direct.Answer]] = {}
+)  # fmt: skip
+_background = ThreadPoolExecutor(1)
+_references: dict[str, Future[list[direct.Answer]]] = {}
 
 
-def reference(body: Body, file: Path, desk: Desk, max_tokens: int) -> list[direct.Answer]:
-    """What the library itself answers to `SPOKEN`; asked once."""
+def reference(body: Body, file: Path) -> Future[list[direct.Answer]]:
+    """What the library itself answers to `SPOKEN`; each library is asked once, in the background."""
     if body.library is None:
         raise AssertionError(f"there is no library below {body.name}")
-    key = body.library, max_tokens
-    if key not in _references:
-        ends = load_vocabulary(file, file.with_suffix(".vocabulary")).end_tokens
-        prompts = [desk.encode(text) for text in SPOKEN]
-        _references[key] = direct.answers(body.library, file, prompts, max_tokens, list(ends))
-    return _references[key]
+    if body.library not in _references:
+        vocabulary, tokenizer = _words(file)
+        prompts = [tokenizer.encode_with_control(text) for text in SPOKEN]
+        ends = list(vocabulary.end_tokens)
+        _references[body.library] = _background.submit(direct.answers, body.library, file, prompts, SPOKEN_TOKENS, ends)
+    return _references[body.library]

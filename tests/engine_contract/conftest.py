@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from engine_contract.bodies import BODIES, Body, Desk, Limits
+from engine_contract import direct
+from engine_contract.bodies import BODIES, Body, Desk, reference
 
 
 @pytest.fixture(
@@ -30,9 +32,24 @@ def model_file(body: Body, request: pytest.FixtureRequest) -> Path | None:
 
 
 @pytest.fixture(scope="session")
+def truth(body: Body, model_file: Path | None) -> Future[list[direct.Answer]]:
+    """The library's own answers, on their way; skipped where there is no library."""
+    if model_file is None:
+        pytest.skip(f"{body.name} has no library below it")
+    return reference(body, model_file)
+
+
+@pytest.fixture(scope="session")
 async def shared(body: Body, model_file: Path | None) -> AsyncIterator[Desk]:
     """One engine for all cases that leave it as it was."""
-    async with body.open(model_file, Limits()) as desk:
+    async with body.open(model_file, body.roomy()) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="session")
+async def shared_tight(body: Body, model_file: Path | None) -> AsyncIterator[Desk]:
+    """Another whose bounds are soon reached."""
+    async with body.open(model_file, body.tight()) as desk:
         yield desk
 
 
@@ -41,6 +58,18 @@ async def desk(shared: Desk) -> AsyncIterator[Desk]:
     """The shared engine; a case has failed that did not give everything back, or lost the child."""
     restarts = shared.engine.health().restarts
     yield shared
-    await shared.idle()
-    assert shared.engine.health().ready
-    assert shared.engine.health().restarts == restarts
+    await left_as_it_was(shared, restarts)
+
+
+@pytest.fixture
+async def tight(shared_tight: Desk) -> AsyncIterator[Desk]:
+    """Likewise, the one with tight bounds."""
+    restarts = shared_tight.engine.health().restarts
+    yield shared_tight
+    await left_as_it_was(shared_tight, restarts)
+
+
+async def left_as_it_was(desk: Desk, restarts: int) -> None:
+    await desk.idle()
+    assert desk.engine.health().ready
+    assert desk.engine.health().restarts == restarts

@@ -30,7 +30,7 @@ HELLO: Any = {"role": "user", "content": "Hello"}
 CONFIG = """
 [generation]
 mode = "all"
-max-examples = 60
+max-examples = 30
 deterministic = true
 database = "none"
 

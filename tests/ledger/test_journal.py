@@ -311,7 +311,7 @@ async def test_a_writer_that_breaks_leaves_nobody_waiting(tmp_path: Path, monkey
         raise ZeroDivisionError
 
     monkeypatch.setattr(Appender, "append", broken)
-    async with asyncio.timeout(5), _opened(tmp_path / "j") as journal:
+    async with asyncio.timeout(60), _opened(tmp_path / "j") as journal:
         first = asyncio.gather(*(journal.append(record(number)) for number in range(3)), return_exceptions=True)
         await asyncio.sleep(0)
         await asyncio.sleep(0)

@@ -466,7 +466,7 @@ async def test_a_cancelled_download_ends_at_once(hub: HubServer) -> None:
     target = Kept()
     patient = Patience(stall_seconds=60)
     running = asyncio.create_task(download(of_hub(hub), target, size=len(CONTENT), patience=patient))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while target.done < 1000:
             await asyncio.sleep(0.01)
         running.cancel()
