@@ -38,7 +38,7 @@ lock: setup ## write requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--all-extras --group dev pyproject.toml -o requirements.lock
 
-bench: bench-gateway bench-peers ## all benches
+bench: bench-gateway bench-peers bench-engine ## all benches (but bench-claude-code)
 
 bench-%: setup
-	$(BIN)/python -m bench.$*
+	$(BIN)/python -m bench.$(subst -,_,$*) $(ARGS)

@@ -96,6 +96,10 @@ class Server:
             time.sleep(0.05)
         raise Unmeasurable(f"a server was not ready after {_START_SECONDS:.0f} s")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def rss_mb(self) -> float:
         """Memory that it holds."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text("utf-8").splitlines():
@@ -105,8 +109,7 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """What it has computed so far, all threads, user and system."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return _cpu_seconds(self._process.pid)
 
     def settle(self) -> None:
         """Wait until it has done what it does behind its answers, such as posting the journal to the database: neither
@@ -119,10 +122,29 @@ class Server:
             time.sleep(_IDLE_SECONDS)
 
 
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Processes:
+    """Processes that run as long as they are looked at."""
+
+    def __init__(self) -> None:
+        self._pids: list[int] = []
+
+    def add(self, *pids: int) -> None:
+        self._pids += pids
+
+    def cpu_seconds(self) -> float:
+        """What they have computed so far, all together."""
+        return sum(_cpu_seconds(pid) for pid in self._pids)
+
+
 class Bystanders:
     """How much of the machine was taken by what is neither the servers nor the load on them."""
 
-    def __init__(self, *servers: Server) -> None:
+    def __init__(self, *servers: Server | Processes) -> None:
         self._servers = servers
         self.cores = 0.0
 
@@ -142,15 +164,16 @@ class Bystanders:
 
 @contextmanager
 def server(
-    arguments: Sequence[str], port: int, core: int, log: Path, variables: Mapping[str, str] | None = None
+    arguments: Sequence[str], port: int, core: int | None, log: Path, variables: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """`python -m ARGUMENTS` pinned to a core, ready, and ended with the block.
+    """`python -m ARGUMENTS` pinned to a core (None: to none), ready, and ended with the block.
 
     Variables of Antiphon's own are not handed on: it runs with its defaults.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANTIPHON_")}
     mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})  # inherited by all of the child's threads
+    if core is not None:
+        os.sched_setaffinity(0, {core})  # inherited by all of the child's threads
     try:
         with log.open("wb") as sink:
             process = subprocess.Popen(
@@ -221,6 +244,16 @@ def _unchunked(data: bytes) -> bytes:
         parts.append(rest[:length])
         data = rest[length + 2 :]
     return b"".join(parts)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and that run yet."""
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[1]) == pid:
+                children.append(int(stat.parent.name))
+    return children
 
 
 def free_port() -> int:

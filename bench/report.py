@@ -28,19 +28,21 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One measured thing: the median of its runs, and all of them, so that the spread can be seen."""
+    """One measured thing: the median of its runs, and all of them, so that the spread can be seen. `excused`: why its
+    bar is not asked here."""
 
     name: str
     unit: str
     value: float
     bar: Bar | None = None
     holds: bool | None = None
+    excused: str = ""
     low: float
     high: float
     runs: tuple[float, ...]
 
 
-def figure(name: str, unit: str, runs: list[float], bar: Bar | None = None) -> Figure:
+def figure(name: str, unit: str, runs: list[float], bar: Bar | None = None, excused: str = "") -> Figure:
     """The figure that these runs amount to."""
     value = median(runs)
     return Figure(
@@ -48,7 +50,8 @@ def figure(name: str, unit: str, runs: list[float], bar: Bar | None = None) -> F
         unit=unit,
         value=value,
         bar=bar,
-        holds=None if bar is None else bar.holds(value),
+        holds=None if bar is None or excused else bar.holds(value),
+        excused=excused,
         low=min(runs),
         high=max(runs),
         runs=tuple(runs),
@@ -121,7 +124,7 @@ def _show(report: Report, path: Path) -> None:
         bar = "" if each.bar is None else f"{'≥' if each.bar.sense == 'at least' else '≤'} {_number(each.bar.limit)}"
         verdict = {None: "", True: "[green]holds[/]", False: "[bold red]missed[/]"}[each.holds]
         shown = (f"{_number(number)} {each.unit}" for number in (each.value, each.low, each.high))
-        table.add_row(each.name, *shown, bar, verdict)
+        table.add_row(each.name, *shown, bar, each.excused or verdict)
     where = report.machine
     out.print(table)
     out.print(
@@ -129,6 +132,21 @@ def _show(report: Report, path: Path) -> None:
         f"commit {report.commit}, {report.seconds:.0f} s\n{path}",
         soft_wrap=True,
     )
+
+
+def processor_has(feature: str) -> bool:
+    """Whether the kernel names this feature of the processor."""
+    return feature in (_field("/proc/cpuinfo", "flags") or "").split()
+
+
+def free_mb() -> float:
+    """Memory that could be taken now."""
+    return int((_field("/proc/meminfo", "MemAvailable") or "0").split()[0]) / 1024
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has held so far."""
+    return int((_field(f"/proc/{pid}/status", "VmHWM") or "0").split()[0]) / 1024
 
 
 def _number(value: float) -> str:

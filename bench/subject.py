@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from bench.load import Server, Unmeasurable, exchange, free_port, server
 #: Its template and tokenizer are what a scripted engine counts and renders with.
 MODEL = "qwen2.5-coder-1.5b-instruct"
 
+_READY = b"GET /health/ready HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n"
+
 
 def installed() -> Path:
     """The installation's own data folder."""
@@ -28,12 +31,18 @@ def installed() -> Path:
 
 
 @contextmanager
-def home(out: Console) -> Iterator[Path]:
-    """A data folder for this run, on the same disk as the installation's own, with its weights."""
-    out.print(f"Template and tokenizer are those of {MODEL}.")
-    pull = [sys.executable, "-m", "antiphon", "models", "pull", MODEL, "--home", str(installed())]
-    if subprocess.run(pull, check=False).returncode:
-        raise Unmeasurable(f"{MODEL} cannot be fetched")
+def home(out: Console, model: str = MODEL, *, prepared: bool = False) -> Iterator[Path]:
+    """A data folder for this run, on the same disk as the installation's own, with its weights. `prepared`: the model's
+    are there for OpenVINO, too, which takes minutes the first time."""
+    out.print(f"The model, or its template and tokenizer, is {model}.")
+    for step in ("pull", *(["prepare"] if prepared else [])):
+        done = subprocess.run(
+            [sys.executable, "-m", "antiphon", "models", step, model, "--home", str(installed())],
+            stdout=sys.stderr,
+            check=False,
+        )
+        if done.returncode:
+            raise Unmeasurable(f"{model} cannot be had here: `antiphon models {step}` failed")
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=installed()))
     try:
         (folder / "models").symlink_to(installed() / "models")
@@ -56,6 +65,18 @@ def served(folder: Path, script: Path, core: int) -> Iterator[Server]:
     port = free_port()
     arguments = ["antiphon", "serve", "--home", str(folder), "--port", str(port), "--scripted", str(script)]
     with server(arguments, port, core, folder / "serve.log") as started:
+        yield started
+
+
+@contextmanager
+def served_as_set(folder: Path) -> Iterator[Server]:
+    """Antiphon as the settings file of its data folder has it, on all cores; its models answer."""
+    port = free_port()
+    arguments = ["antiphon", "serve", "--home", str(folder), "--port", str(port)]
+    with server(arguments, port, None, folder / "serve.log") as started:
+        while exchange(port, _READY)[0] != 200:
+            started.check()
+            time.sleep(0.05)
         yield started
 
 
