@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,18 +13,20 @@ import structlog
 from antiphon.core.clock import Clock
 from antiphon.core.errors import InvariantBroken, SettingsError, invariant
 from antiphon.core.settings import Settings, variable
+from antiphon.dialect import dialect_named
 from antiphon.engine import agreement, choice, memory, preparing, weights
 from antiphon.engine.contract import Engine
 from antiphon.engine.embedded import EmbeddedEngine, EmbeddedSettings
 from antiphon.engine.gguf import read_metadata, read_tensor_types
 from antiphon.engine.llama_server import LlamaServerEngine, LlamaServerSettings
 from antiphon.engine.residents import OnDemand, ResidentEngine, Residents
-from antiphon.engine.scripted import Script, ScriptedEngine, read_script
+from antiphon.engine.scripted import Script, ScriptedCall, ScriptedEngine, Words, WriteCalls, read_script
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, builtin_vocabulary, load_vocabulary
 from antiphon.plan.plan import Limits, Planner
 from antiphon.plan.proof import proven
 from antiphon.plan.render import Renderer
+from antiphon.plan.schema.cache import LoweredCache
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import SCRIPTED, ModelCard, ModelEntry
 from antiphon.turn import ServedModel
@@ -36,9 +38,11 @@ _ARCHITECTURE = "general.architecture"
 #: third of the prompt speed of bf16 for twice its decoding; bf16 is fastest without them.
 _F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "128"}
 _BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
-#: Prompt tokens per step, by the size of the model's file in bytes: a step is to stay under about 250 ms.
+#: Prompt tokens per step: one of OpenVINO is to stay under about 250 ms, also of the default model; llama.cpp would
+#: lose a quarter of its speed for that, and takes a second (`docs/design/0006-openvino.md`).
+_CHUNK, _SMALL_MODELS_CHUNK = 64, 128
+#: In bytes.
 _SMALL_FILE = 300_000_000
-_SMALL_CHUNK, _LARGE_CHUNK = 128, 64
 
 
 def served_models(settings: Settings, clock: Clock) -> Iterator[tuple[ModelCard, ServedModel]]:
@@ -158,7 +162,8 @@ def _embedded(
             stall_seconds=settings.engine_stall_seconds,
             start_seconds=settings.engine_start_seconds,
             end_tokens=vocabulary.end_tokens,
-            chunk_tokens=settings.prompt_chunk or _chunk(path),
+            markup_tokens=vocabulary.markup_tokens,
+            chunk_tokens=settings.prompt_chunk or _chunk(chosen.engine, path),
             prepared_path=str(ready) if ready is not None else "",
             properties=_properties(settings, prepared=ready is not None) if chosen.engine == "openvino" else {},
         ),
@@ -172,8 +177,8 @@ def _embedded(
     return entry, _model(entry, vocabulary, tokenizer, entry.dialect, resident, clock)
 
 
-def _chunk(path: Path) -> int:
-    return _SMALL_CHUNK if path.stat().st_size < _SMALL_FILE else _LARGE_CHUNK
+def _chunk(engine: choice.EngineName, path: Path) -> int:
+    return _SMALL_MODELS_CHUNK if engine == "openvino" and path.stat().st_size < _SMALL_FILE else _CHUNK
 
 
 def _properties(settings: Settings, *, prepared: bool) -> dict[str, str]:
@@ -193,6 +198,7 @@ def _elsewhere(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedMod
             model=entry.name,
             window=entry.window,
             pool_tokens=entry.pool_tokens or entry.window,
+            markup_tokens=vocabulary.markup_tokens,
             seats=settings.seats,
             cold_prompts=min(settings.cold_prompts, settings.seats),
             queue=settings.queue,
@@ -230,7 +236,9 @@ def _scripted(
     tokenizer = Tokenizer(vocabulary)
     engine = ScriptedEngine(
         script,
-        decode=lambda ids: tokenizer.decode(ids).decode(errors="replace"),
+        words=Words(
+            lambda ids: tokenizer.decode(ids).decode(errors="replace"), tokenizer.read, _writer_of_calls(dialect)
+        ),
         window=card.window,
         seats=script.seats or settings.seats,
         queue=settings.queue,
@@ -239,6 +247,16 @@ def _scripted(
         clock=clock,
     )
     return card, _model(card, vocabulary, tokenizer, dialect, engine, clock)
+
+
+def _writer_of_calls(dialect: str) -> WriteCalls:
+    form = dialect_named(dialect).form
+
+    def write(text: str, calls: Sequence[ScriptedCall]) -> str:
+        """As a model of the family writes them, all in one."""
+        return form.gap.join([*([text] if text else []), *(form.written(call.name, call.input) for call in calls)])
+
+    return write
 
 
 def _model_file(settings: Settings, entry: ModelEntry) -> tuple[Path, Vocabulary]:
@@ -264,5 +282,5 @@ def _model(
     card: ModelCard, vocabulary: Vocabulary, tokenizer: Tokenizer, dialect: str, engine: Engine, clock: Clock
 ) -> ServedModel:
     limits = Limits(window=card.window, max_output=card.max_output, sampling=card.sampling)
-    planner = Planner(Renderer(vocabulary, tokenizer, dialect, clock), limits)
+    planner = Planner(Renderer(vocabulary, tokenizer, dialect, clock), limits, LoweredCache(clock))
     return ServedModel(card.name, planner, engine, tokenizer)

@@ -24,15 +24,17 @@ from antiphon.core.clock import Clock
 from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
-from antiphon.engine.contract import Engine, Phase, Seat
+from antiphon.dialect.stretch import Ending
+from antiphon.engine.contract import Engine, Seat
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.gate.admission import Admission, Ticket
 from antiphon.ledger.account import Account
 from antiphon.ledger.journal import Journal
 from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
-from antiphon.plan.plan import Done, Plan, Planner
-from antiphon.reply.assemble import Assembler, Conditions, Outcome
+from antiphon.plan.phases import Done, Part
+from antiphon.plan.plan import Plan, Planner
+from antiphon.reply.assemble import Assembler, Conditions
 from antiphon.routing import profile
 from antiphon.routing.resolve import Route, Router
 from antiphon.wire.events import Event, MessageStart
@@ -136,6 +138,7 @@ class Turn:
             self._plan.stop_sequences,
             by_token=self._request.streamed,
             conditions=Conditions.of(self._request),
+            call_ids=lambda: self._parts.ids.make("toolu"),
         )
 
     def close(self) -> None:
@@ -187,25 +190,25 @@ class Turn:
         return await asyncio.to_thread(self._model.planner.plan, self._request, window)
 
     async def _generate(self, seat: Seat, sink: Sink) -> StopReason:
-        phase = self._plan.first()
-        while True:
-            outcome = await self._phase(seat, phase, sink)
-            following = self._plan.next(outcome.finish, outcome.stop_sequence)
-            if isinstance(following, Done):
-                return following.stop_reason
-            phase = following
+        part = self._plan.course.first()
+        while not isinstance(part, Done):
+            part = self._plan.course.next(part, await self._phase(seat, part, sink))
+        return part.stop_reason
 
-    async def _phase(self, seat: Seat, phase: Phase, sink: Sink) -> Outcome:
+    async def _phase(self, seat: Seat, part: Part, sink: Sink) -> Ending:
+        answer, phase = self._answer, part.phase
+        events = answer.begin(part.stretch, written=len(phase.appended), instead=phase.instead)
         async with aclosing(seat.generate(phase)) as steps:
             async for step in steps:
                 self._account.stepped()
-                events = self._answer.feed(step)
+                events += answer.feed(step)
                 if step.finish is not None:
                     self._account.reused(step.finish.reused_tokens)
                 if events:
                     await sink.put(events)
-                if self._answer.outcome is not None:
-                    return self._answer.outcome
+                if answer.ending is not None:
+                    return answer.ending
+                events = []
         raise EngineFailed("the engine ended a phase without saying so")
 
     async def _settle(self, outcome: str) -> None:

@@ -114,10 +114,13 @@ def test_tools_the_api_defines_are_described(dialect: str, kind: str, name: str,
     assert f'"name": "{name}"' in text and f'"{argument}"' in text
 
 
-def test_tools_that_need_eyes_are_refused_by_path() -> None:
-    tools = [TOOL, {"type": "computer_20250124", "name": "computer", "display_width_px": 1, "display_height_px": 1}]
-    with pytest.raises(InvalidRequest, match=r"tools\.1\.type: the tool `computer_20250124`"):
-        turns("hermes", [{"role": "user", "content": "hi"}], tools)
+def test_tools_that_the_server_runs_are_refused_by_path() -> None:
+    with pytest.raises(InvalidRequest, match=r"tools\.1\.type: the tool `web_search_20250305`"):
+        turns(
+            "hermes", [{"role": "user", "content": "hi"}], [TOOL, {"type": "web_search_20250305", "name": "web_search"}]
+        )
+    with pytest.raises(InvalidRequest, match=r"tools\.0\.type: the tool `mcp_toolset`"):
+        turns("plain", [{"role": "user", "content": "hi"}], [{"type": "mcp_toolset", "mcp_server_name": "s"}])
 
 
 @pytest.mark.behaviour("client-surface-2.3-tool-reference-named")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,7 +13,7 @@ from antiphon.core.errors import EngineFailed, Overloaded
 from antiphon.core.records import Scope
 from antiphon.engine.contract import Phase, Prompt, TokenSpan
 from antiphon.engine.residents import OnDemand, ResidentEngine, Residents
-from antiphon.engine.scripted import Rule, Script, ScriptedEngine
+from antiphon.engine.scripted import Rule, Script, ScriptedEngine, Words
 
 pytestmark = pytest.mark.anyio
 
@@ -21,12 +21,16 @@ SCOPE = Scope("org", "one")
 PROMPT = Prompt((TokenSpan([ord(letter) for letter in "Go on"]),))
 
 
+def _read(ids: Sequence[int]) -> str:
+    return "".join(map(chr, ids))
+
+
 class Loading(ScriptedEngine):
     """Counts its lives, can be held up while it loads, and fails as often as it is told."""
 
     def __init__(self) -> None:
         super().__init__(
-            Script(rules=(Rule(match="Go", delay_ms=5),)), decode=lambda ids: "".join(map(chr, ids)), window=100,
+            Script(rules=(Rule(match="Go", delay_ms=5),)), words=Words(_read, _read), window=100,
             seats=2, queue=10, queue_seconds=20, stall_seconds=20, clock=SystemClock(),
         )  # fmt: skip
         self.free = asyncio.Event()

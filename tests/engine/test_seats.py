@@ -183,3 +183,23 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_given_twice(
         assert (seats.taken, seats.waiting, seats.cold) == (0, 0, 0)
 
     asyncio.run(play())
+
+
+@pytest.mark.anyio
+async def test_a_prompt_that_is_remembered_needs_no_cold_place() -> None:
+    seats = queue(seats=3, cold_prompts=1)
+    async with seats.lease(1), seats.lease(1, min, lambda _: False) as warm:
+        assert (seats.cold, seats.taken) == (1, 2)
+        waiting = asyncio.create_task(_hold(seats))
+        await turns()
+        assert seats.waiting == 1
+        warm.warm()
+        assert seats.cold == 1  # it never had a place that it could give back
+        waiting.cancel()
+        await turns()
+    assert (seats.cold, seats.taken, seats.waiting) == (0, 0, 0)
+
+
+async def _hold(seats: SeatQueue) -> None:
+    async with seats.lease(1):
+        await asyncio.sleep(60)

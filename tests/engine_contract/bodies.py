@@ -22,7 +22,7 @@ from antiphon.core.records import Scope
 from antiphon.engine.contract import Engine, EngineEvent, Finish, Phase, Prompt, Sampling, TokenSpan
 from antiphon.engine.embedded import EmbeddedEngine, EmbeddedSettings
 from antiphon.engine.llama_server import LlamaServerEngine, LlamaServerSettings
-from antiphon.engine.scripted import Fault, Rule, Script, ScriptedEngine
+from antiphon.engine.scripted import Fault, Rule, Script, ScriptedEngine, Words
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, load_vocabulary
 from engine_contract import direct
@@ -157,7 +157,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
         return Limits(stall_seconds=self.stall_seconds, seats=2, pool_tokens=256, queue_seconds=2.0, backlog=24)
 
     def cold_places(self, limits: Limits) -> int:
-        """How many prompts without a token are inside at once; the scripted engine has a place for each seat."""
+        """How many long prompts without a token are inside at once; the scripted engine has a place for each seat."""
         return limits.cold_prompts if self.real else limits.seats
 
 
@@ -278,7 +278,7 @@ async def _scripted(_: Path | None, limits: Limits) -> AsyncIterator[Desk]:
 
     clock = Ahead()
     engine = ScriptedEngine(
-        _script(), decode=decode, window=limits.pool_tokens, seats=limits.seats, queue=limits.queue,
+        _script(), words=Words(decode, decode), window=limits.pool_tokens, seats=limits.seats, queue=limits.queue,
         queue_seconds=limits.queue_seconds, stall_seconds=limits.stall_seconds, clock=clock,
     )  # fmt: skip
     await engine.start()

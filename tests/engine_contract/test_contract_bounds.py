@@ -26,7 +26,7 @@ async def test_who_waits_too_long_is_refused_and_the_others_keep_their_order(bod
             order.append(name)
 
     async with AsyncExitStack() as held:
-        for _ in range(body.cold_places(tight.limits)):
+        for _ in range(tight.limits.seats):
             await held.enter_async_context(tight.engine.seat(OTHER, tight.prompt(PARIS), 24))
         first = asyncio.create_task(wait("first"))
         await asyncio.sleep(tight.limits.queue_seconds / 2)  # so that its time is over before the others' time is

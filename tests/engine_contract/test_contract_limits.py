@@ -57,7 +57,7 @@ async def test_what_does_not_fit_beside_another_waits_for_it(body: Body, desk: D
         assert (await waiter).data.startswith(PARIS_ANSWER)
 
 
-async def test_a_hundred_at_once_are_all_answered_or_refused(body: Body, desk: Desk) -> None:
+async def test_a_hundred_at_once_are_all_answered_or_refused(desk: Desk) -> None:
     outcomes = await asyncio.gather(
         *(desk.ask(f"{number} and", Phase(max_tokens=3, sampling=GREEDY)) for number in range(100)),
         return_exceptions=True,
@@ -65,7 +65,7 @@ async def test_a_hundred_at_once_are_all_answered_or_refused(body: Body, desk: D
     refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
     answered = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
     assert [outcome for outcome in outcomes if not isinstance(outcome, Answer | Overloaded)] == []
-    assert len(answered) == desk.limits.queue + body.cold_places(desk.limits)
+    assert len(answered) == desk.limits.queue + desk.limits.seats
     assert len(refused) == 100 - len(answered)
     assert all(answer.tokens == 3 or answer.finish.reason == "stop" for answer in answered)
 

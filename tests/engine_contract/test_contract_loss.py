@@ -50,7 +50,12 @@ class Scene:
         prompt = desk.prompt(DOOM[blow, "prompt"]) if by_script else desk.long(f"slow, {blow.name}", LONG)
         self.inside.append(asyncio.create_task(desk.ask(answer, LASTING, begun=begun.set)))
         await self._come(begun)
-        for _ in range(min(self.body.cold_places(desk.limits), desk.limits.seats - 1)):
+        prompts = min(self.body.cold_places(desk.limits), desk.limits.seats - 1)
+        for _ in range(desk.limits.seats - 1 - prompts):  # no short prompt is kept waiting while a seat is free
+            begun = asyncio.Event()
+            self.inside.append(asyncio.create_task(desk.ask(answer, LASTING, begun=begun.set)))
+            await self._come(begun)
+        for _ in range(prompts):
             seated = asyncio.Event()
             self.inside.append(asyncio.create_task(desk.ask(prompt, SHORT, seated=seated.set, begun=first.set)))
             await self._come(seated)

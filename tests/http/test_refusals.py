@@ -104,7 +104,6 @@ def test_what_is_wrong_is_named_by_path_and_in_the_apis_words(
 
 @pytest.mark.behaviour("messages-and-inference-3.3-container")
 @pytest.mark.behaviour(
-    "client-surface-2.1-output-config-format-read",
     "client-surface-2.1-container-read",
     "client-surface-2.1-mcp-servers-read",
     "client-surface-2.4-web-search",
@@ -112,11 +111,7 @@ def test_what_is_wrong_is_named_by_path_and_in_the_apis_words(
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "look"}}, "tool_choice"),
         ({"tools": [{"type": "web_search_20260318", "name": "web_search"}]}, "tools.0.type"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
-        ({"output_format": {"type": "json_schema", "schema": {}}}, "output_format"),
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000}, "thinking.budget_tokens"),
         ({"mcp_servers": [{"type": "url", "name": "a", "url": "https://a"}]}, "mcp_servers"),
         ({"container": "container_1"}, "container"),

@@ -167,11 +167,12 @@ class Answer(pydantic.BaseModel):
 @pytest.mark.behaviour(
     "client-surface-1.3-helper-headers",
     "client-surface-2.1-output-format-folded",
-    "client-surface-7-parse-refused",
+    "client-surface-7-parse",
 )
-def test_parse_is_refused_by_path_until_there_are_structured_outputs(wire: Wire) -> None:
-    with pytest.raises(anthropic.BadRequestError, match=r"output_config\.format: structured output is not supported"):
-        wire.client.messages.parse(**ASKED, output_format=Answer)
+def test_parse_gives_the_type_that_was_asked_for(wire: Wire) -> None:
+    """What is said is no JSON at all; the answer fits nonetheless."""
+    parsed = wire.client.messages.parse(**ASKED, output_format=Answer)
+    assert isinstance(parsed.parsed_output, Answer)
     assert wire.sent["x-stainless-helper"] == "messages.parse"
     assert "anthropic-beta" not in wire.sent
     assert wire.body(-1)["output_config"]["format"]["type"] == "json_schema"

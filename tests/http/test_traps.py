@@ -66,8 +66,9 @@ def test_trap_3_context_management_is_accepted(server: Running) -> None:
     "client-surface-2.4-common",
 )
 def test_trap_4_tool_extras_are_accepted(server: Running) -> None:
+    closed = {"type": "object", "properties": {}, "additionalProperties": False}
     tools = [
-        TOOL | {"strict": True, "eager_input_streaming": True, "allowed_callers": ["direct"]},
+        TOOL | {"input_schema": closed, "strict": True, "eager_input_streaming": True, "allowed_callers": ["direct"]},
         TOOL | {"name": "later", "defer_loading": True},
     ]
     called = [

@@ -14,12 +14,14 @@ from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import builtin_vocabulary
 from antiphon.plan.plan import Limits, Planner
 from antiphon.plan.render import Renderer
+from antiphon.plan.schema.cache import LoweredCache
 from antiphon.wire.parse import parse_messages
 from antiphon.wire.request import MessagesRequest
 
 _VOCABULARY = builtin_vocabulary()
+LOWERED = LoweredCache(SystemClock())
 PLANNER = Planner(
-    Renderer(_VOCABULARY, Tokenizer(_VOCABULARY), "hermes", SystemClock()), Limits(window=400, max_output=100)
+    Renderer(_VOCABULARY, Tokenizer(_VOCABULARY), "hermes", SystemClock()), Limits(window=400, max_output=100), LOWERED
 )
 
 
@@ -45,7 +47,7 @@ PROMPT = PLANNER.count(asked(1))
 )
 def test_what_may_be_generated(wanted: int, window: int | None, given: int, clamped: bool) -> None:
     plan = PLANNER.plan(asked(wanted), window)
-    assert (plan.max_tokens, plan.clamped_by_window) == (given, clamped)
+    assert (plan.max_tokens, plan.course.clamped) == (given, clamped)
     assert plan.input.input_tokens == PROMPT
 
 
@@ -57,7 +59,9 @@ def test_a_prompt_that_fills_the_window_is_told_by_how_much() -> None:
 
 @pytest.mark.behaviour("messages-and-inference-3.3-sampling-defaults", "messages-and-inference-3.3-top-k")
 def test_sampling_that_is_given_stands_alone() -> None:
-    planner = Planner(PLANNER._renderer, Limits(window=400, max_output=9, sampling=Sampling(temperature=0.3, top_k=7)))
-    assert planner.plan(asked(1)).sampling == Sampling(temperature=0.3, top_k=7)
-    assert planner.plan(asked(1, temperature=0)).sampling == Sampling(temperature=0)
-    assert planner.plan(asked(1, top_k=2**70)).sampling.top_k == 2**31 - 1  # what an engine can hold
+    planner = Planner(
+        PLANNER._renderer, Limits(window=400, max_output=9, sampling=Sampling(temperature=0.3, top_k=7)), LOWERED
+    )
+    assert planner.plan(asked(1)).course.sampling == Sampling(temperature=0.3, top_k=7)
+    assert planner.plan(asked(1, temperature=0)).course.sampling == Sampling(temperature=0)
+    assert planner.plan(asked(1, top_k=2**70)).course.sampling.top_k == 2**31 - 1  # what an engine can hold

@@ -20,7 +20,7 @@ def answer(steps: list[Step], stops: list[str], *, by_token: bool) -> tuple[Mess
     events: list[Event] = []
     for step in steps:
         events += assembler.feed(step)
-        if assembler.outcome is not None:
+        if assembler.ending is not None:
             break
     events += assembler.end("end_turn")
     return gather(start, events), events

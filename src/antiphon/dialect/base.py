@@ -6,7 +6,8 @@ as `<tool_call>`, or it is content, the client's text, which never may.
 
 Rules of the shape (contract `messages-and-inference.md` 3.1, 3.2, 3.4 and `platform-and-tools.md` 12):
 
-* Tools come first, then system, as one system turn: the API's prefix order is tools, system, messages.
+* Tools come first, then system, then the format that the answer must have, as one system turn: the API's prefix
+  order is tools, system, messages, and another format leaves what stands before it as it was.
 * Neighbours of the same role are one turn. A trailing assistant turn is *prefill*: the renderer leaves it
   open.
 * Thinking of earlier turns and the `fallback` mark are not shown to the model.
@@ -22,27 +23,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
 from antiphon.core.errors import InvalidRequest
+from antiphon.dialect.client_tools import Function, functions, shown_name
+from antiphon.dialect.json_text import json_text
+from antiphon.dialect.results import result_texts
 from antiphon.wire.blocks import (
     CompactionBlock,
     ContentBlock,
     FallbackBlock,
+    JsonObject,
     RedactedThinkingBlock,
     TextBlock,
     ThinkingBlock,
-    ToolReferenceBlock,
     ToolResultBlock,
     ToolUseBlock,
     block_type,
 )
 from antiphon.wire.request import Conversation, InputMessage, Role
-from antiphon.wire.tools import Tool
 
 ATTRIBUTION_PREFIX = "x-anthropic-billing-header:"
+#: What the model is told of a deferred tool once it is found, by the name that a reference gives.
+_Deferred: TypeAlias = dict[str, list[str]]
+_BEFORE_SCHEMA = "# Answer format\n\nYour answer must be one JSON value that fits this JSON Schema:\n"
+_AFTER_SCHEMA = "\nWrite only that JSON value: no other text before or after it, and no code fence around it."
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +72,37 @@ class Turn(msgspec.Struct, frozen=True):
         return "".join([piece.text for piece in self.pieces])
 
 
+class CallForm(msgspec.Struct, frozen=True):
+    """How a family writes a call: `marker`, `before_name`, the name, `before_input`, the input as JSON, `after_input`,
+    `end`.
+
+    `marker` and `end` are trusted and may hold control tokens. `stop` is the text of the one control token by which
+    the model itself begins a call, empty where the family has none. `gap` stands between two calls, and between a
+    text and a call.
+    """
+
+    marker: str
+    stop: str
+    before_name: str
+    before_input: str
+    after_input: str
+    end: str
+    gap: str = "\n"
+
+    def body(self, block: ToolUseBlock) -> str:
+        """What stands between the markers, for a call that was made before."""
+        return self._between(shown_name(block.name, block.toolset_name), block.input)
+
+    def written(self, name: str, given: JsonObject) -> str:
+        """A call, whole."""
+        return self.marker + self._between(name, given) + self.end
+
+    def _between(self, name: str, given: JsonObject) -> str:
+        # A past call's name is the client's and may hold anything.
+        spelled = json_text(name)[1:-1]
+        return f"{self.before_name}{spelled}{self.before_input}{json_text(given)}{self.after_input}"
+
+
 class _Part(msgspec.Struct, frozen=True, gc=False):
     """A block's pieces, with what must be known to put it beside others."""
 
@@ -76,8 +114,9 @@ class Dialect(ABC):
     """One model family. Stateless."""
 
     name: ClassVar[str]
-    #: Between a call or result and what stands beside it.
-    gap: ClassVar[str] = "\n"
+    form: ClassVar[CallForm]
+    #: What is said once behind the results of a turn.
+    after_results: ClassVar[str] = ""
 
     def turns(self, conversation: Conversation) -> list[Turn]:
         """All of a conversation that the model is to read, in the API's order.
@@ -86,11 +125,12 @@ class Dialect(ABC):
             InvalidRequest: a block or a tool has no form in this family; names its path.
         """
         spoken: list[tuple[Role, list[_Part]]] = []
-        opening = [*self._tools(conversation.tools), *_system(conversation)]
+        opening = [*self._tools(functions(conversation.tools)), *_system(conversation), *self._format(conversation)]
         if opening:
             spoken.append(("system", opening))
+        deferred = self._deferred(conversation)
         for number, message in enumerate(conversation.messages):
-            parts = self._message(message, f"messages.{number}.content")
+            parts = self._message(message, f"messages.{number}.content", deferred)
             if not parts:
                 continue
             if spoken and spoken[-1][0] == message.role:
@@ -100,42 +140,69 @@ class Dialect(ABC):
         return [Turn(role, self._join(role, parts)) for role, parts in spoken]
 
     @abstractmethod
-    def tools(self, tools: Sequence[Tool]) -> tuple[Piece, ...]:
-        """How the tools are described. Each definition is one content piece of the path `tools.N`.
-
-        Raises:
-            InvalidRequest: a tool cannot be offered to this family.
-        """
+    def tools(self, tools: Sequence[Function]) -> tuple[Piece, ...]:
+        """How the tools are described. Each definition is one content piece of its tool's path."""
 
     @abstractmethod
+    def definition(self, tool: Function) -> str:
+        """One tool, as JSON in this family's form."""
+
     def call(self, block: ToolUseBlock, path: str) -> tuple[Piece, ...]:
         """How a past call is written, inside the assistant's turn."""
+        marker, end = Piece(self.form.marker, path, trusted=True), Piece(self.form.end, path, trusted=True)
+        body = Piece(self.form.body(block), path)
+        return (marker, body, end) if end.text else (marker, body)
 
     @abstractmethod
     def result(self, content: tuple[Piece, ...], path: str, *, is_error: bool) -> tuple[Piece, ...]:
         """How a call's result is written around its content, inside the user's turn."""
 
-    def _tools(self, tools: Sequence[Tool]) -> list[_Part]:
+    def _deferred(self, conversation: Conversation) -> _Deferred:
+        found: _Deferred = {}
+        for each in functions(conversation.tools, messages=conversation.messages):
+            if each.deferred:
+                found.setdefault(each.referred, []).append(self.definition(each))
+        return found
+
+    def format_instruction(self, schema_text: str) -> tuple[Piece, ...]:
+        """What tells the model that its answer must be JSON of a schema; the end of the system turn."""
+        return (Piece(_BEFORE_SCHEMA, trusted=True), Piece(schema_text), Piece(_AFTER_SCHEMA, trusted=True))
+
+    def _tools(self, tools: Sequence[Function]) -> list[_Part]:
         return [_Part(self.tools(tools), is_text=True)] if tools else []
 
-    def _message(self, message: InputMessage, path: str) -> list[_Part]:
+    def _format(self, conversation: Conversation) -> list[_Part]:
+        asked = conversation.output_config.format if conversation.output_config is not None else None
+        asked = asked or conversation.output_format
+        if asked is None:
+            return []
+        return [_Part(self.format_instruction(json_text(asked.schema)), is_text=True)]
+
+    def _message(self, message: InputMessage, path: str, deferred: _Deferred) -> list[_Part]:
         if isinstance(message.content, str):
             return [_text(message.content, f"{path}.0")] if message.content else []
         parts: list[_Part] = []
+        last_result: int | None = None
         for position, block in enumerate(message.content):
-            part = self._block(block, f"{path}.{position}")
-            if part is not None:
-                parts.append(part)
+            part = self._block(block, f"{path}.{position}", deferred)
+            if part is None:
+                continue
+            if isinstance(block, ToolResultBlock):
+                last_result = len(parts)
+            parts.append(part)
+        if last_result is not None and self.after_results:
+            told = parts[last_result].pieces
+            parts[last_result] = _Part((*told, Piece(self.after_results, told[-1].path, trusted=True)), is_text=False)
         return parts
 
-    def _block(self, block: ContentBlock, path: str) -> _Part | None:
+    def _block(self, block: ContentBlock, path: str, deferred: _Deferred) -> _Part | None:
         match block:
             case TextBlock():
                 return _text(block.text, path) if block.text else None
             case ToolUseBlock():
                 return _Part(self.call(block, path), is_text=False)
             case ToolResultBlock():
-                content = _result_content(block, path)
+                content = _result_content(block, path, deferred)
                 return _Part(self.result(content, path, is_error=bool(block.is_error)), is_text=False)
             case ThinkingBlock() | RedactedThinkingBlock() | FallbackBlock() | CompactionBlock():
                 return None
@@ -148,7 +215,7 @@ class Dialect(ABC):
         between_texts = "" if role == "assistant" else "\n\n"
         pieces = list(parts[0].pieces)
         for before, part in pairwise(parts):
-            gap = between_texts if before.is_text and part.is_text else self.gap
+            gap = between_texts if before.is_text and part.is_text else self.form.gap
             if gap:
                 pieces.append(Piece(gap, trusted=True))
             pieces.extend(part.pieces)
@@ -172,22 +239,14 @@ def _system(conversation: Conversation) -> list[_Part]:
     ]
 
 
-def _result_content(block: ToolResultBlock, path: str) -> tuple[Piece, ...]:
+def _result_content(block: ToolResultBlock, path: str, deferred: _Deferred) -> tuple[Piece, ...]:
     """What a tool returned, as pieces of the result's own path: a result is cached and counted as one
     block."""
-    if block.content is None or isinstance(block.content, str):
-        return (Piece(block.content, path),) if block.content else ()
     pieces: list[Piece] = []
-    for position, part in enumerate(block.content):
+    for text in result_texts(block, path, deferred):
         if pieces:
             pieces.append(Piece("\n\n", path, trusted=True))
-        match part:
-            case TextBlock():
-                pieces.append(Piece(part.text, path))
-            case ToolReferenceBlock():
-                pieces.append(Piece(f"The tool {part.tool_name} can be used.", path))
-            case _:
-                raise _unsupported(block_type(part), f"{path}.content.{position}")
+        pieces.append(Piece(text, path))
     return tuple(pieces)
 
 

@@ -1,40 +1,163 @@
-"""Tool definitions as a model reads them: the client's own, and those the API defines and the client runs.
+"""The functions a request lets the model call: the client's own tools, and those the API defines and the client runs.
 
-Claude knows `bash`, the text editor and `memory` from training, so their definitions carry no schema
-(contract `client-surface.md` 2.4). Other models do not, so the documented schema and a short description
-stand in here.
+Claude knows `bash`, the text editor, `memory` and the computer from training, so their definitions carry no schema
+(contract `client-surface.md` 2.4). Other models do not, so the documented schema and a short description stand in here;
+the members of toolsets are in `toolsets`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from antiphon.core.errors import InvalidRequest
-from antiphon.wire.blocks import JsonObject
-from antiphon.wire.tools import CustomTool, Tool, TypedTool
+from antiphon.dialect.toolsets import KEYS, SCROLLING, TOOLSETS, family_of, inputs, number, numbers, text
+from antiphon.wire.blocks import JsonObject, ToolReferenceBlock, ToolResultBlock
+from antiphon.wire.request import InputMessage
+from antiphon.wire.tools import (
+    CallableTool,
+    ComputerTool,
+    CustomTool,
+    MemberConfig,
+    Tool,
+    Toolset,
+    TypedTool,
+    ZoomingComputerTool,
+)
 
 
-def define(tool: Tool, path: str) -> JsonObject:
-    """A definition with `name`, `description` where there is one, and `parameters` (a JSON Schema).
+class Function(msgspec.Struct, frozen=True, kw_only=True):
+    """One function the model can call.
+
+    `name` and `toolset` are what the call carries to the client; `shown` is the name the model reads and writes.
+    `schema` is that of the input; `path` the dotted path of the entry it comes from; `eager` asks for its input raw.
+    `deferred` functions are told to the model where a result refers to them, not with the others.
+    """
+
+    name: str
+    description: str | None
+    schema: JsonObject
+    strict: bool = False
+    toolset: str | None = None
+    path: str
+    eager: bool = False
+    deferred: bool = False
+
+    @property
+    def shown(self) -> str:
+        return shown_name(self.name, self.toolset)
+
+    @property
+    def referred(self) -> str:
+        """By which name a `tool_reference` brings it: a set comes whole."""
+        return self.toolset or self.name
+
+    @property
+    def bare(self) -> bool:
+        """Whether there is nothing that an input could say."""
+        return not self.schema.get("properties") and self.schema.get("additionalProperties") in (None, False)
+
+    def described(self) -> JsonObject:
+        """What a model reads: `name`, `description` where there is one, and `parameters` (a JSON Schema)."""
+        told = {} if self.description is None else {"description": self.description}
+        return {"name": self.shown, **told, "parameters": self.schema}
+
+
+def shown_name(name: str, toolset: str | None) -> str:
+    """A member goes by its set and its name: both sets can `screenshot`, and a tool of the client's own may be called
+    so too, but no such name can hold a dot."""
+    return name if toolset is None else f"{toolset}.{name}"
+
+
+def functions(tools: Sequence[Tool], path: str = "tools", *, messages: Sequence[InputMessage] = ()) -> list[Function]:
+    """All functions that the model can call by itself, in the order of their definitions.
+
+    Left out are members that are switched off, tools that only code may call, and deferred tools that no
+    `tool_reference` in a result of `messages` has brought (contract `messages-and-inference.md` 5.6).
 
     Raises:
         InvalidRequest: a tool the API defines that no model here is told about; names its path.
     """
+    found = frozenset(_references(messages))
+    made: list[Function] = []
+    for index, tool in enumerate(tools):
+        made += [each for each in _functions(tool, f"{path}.{index}") if not each.deferred or each.referred in found]
+    return made
+
+
+def _references(messages: Sequence[InputMessage]) -> Iterator[str]:
+    for message in messages:
+        for block in () if isinstance(message.content, str) else message.content:
+            if isinstance(block, ToolResultBlock) and isinstance(block.content, tuple):
+                yield from (part.tool_name for part in block.content if isinstance(part, ToolReferenceBlock))
+
+
+def _functions(tool: Tool, path: str) -> list[Function]:
+    if isinstance(tool, Toolset):
+        return _members(tool, path)
+    if isinstance(tool, CallableTool) and tool.allowed_callers is not None and "direct" not in tool.allowed_callers:
+        return []
     if isinstance(tool, CustomTool):
-        described = {} if tool.description is None else {"description": tool.description}
-        return {"name": tool.name, **described, "parameters": tool.input_schema}
-    kind = tool.type if isinstance(tool, TypedTool) else ""
-    name = tool.name if isinstance(tool, TypedTool) else None
-    if kind.startswith("bash_"):
-        return _function(name or "bash", _BASH, _bash_schema())
-    if kind.startswith("text_editor_"):
-        # The first two versions could also undo (contract: names differ by version too, the client gives
-        # them).
-        undo = kind in ("text_editor_20241022", "text_editor_20250124")
-        return _function(name or "str_replace_based_edit_tool", _EDITOR, _editor_schema(undo=undo))
-    if kind.startswith("memory_"):
-        return _function(name or "memory", _MEMORY, _memory_schema())
-    raise InvalidRequest(f"the tool `{kind}` is not supported by this model", path=f"{path}.type")
+        return [_function(tool, tool.name, tool.description, tool.input_schema, path)]
+    if isinstance(tool, TypedTool):
+        return [_function(tool, tool.name, *_documented(tool, path), path)]
+    raise _unknown(type(tool).__name__, path)
+
+
+def _function(tool: CallableTool, name: str, description: str | None, schema: JsonObject, path: str) -> Function:
+    return Function(
+        name=name,
+        description=description,
+        schema=schema,
+        strict=bool(tool.strict),
+        path=path,
+        eager=isinstance(tool, CustomTool) and bool(tool.eager_input_streaming),
+        deferred=bool(tool.defer_loading),
+    )
+
+
+def _members(tool: Toolset, path: str) -> list[Function]:
+    family = family_of(tool.type)
+    if family is None:
+        raise _unknown(tool.type, path)
+    configs = tool.configs or {}
+    made: list[Function] = []
+    for name, member in TOOLSETS[family].items():
+        config = configs.get(name, MemberConfig())
+        if member.enabled if config.enabled is None else config.enabled:
+            deferred = bool(config.defer_loading)
+            made.append(
+                Function(
+                    name=name,
+                    description=member.description,
+                    schema=member.schema,
+                    toolset=family,
+                    path=path,
+                    deferred=deferred,
+                )
+            )
+    return made
+
+
+def _documented(tool: TypedTool, path: str) -> tuple[str, JsonObject]:
+    """What the API's own models know of a tool without being told."""
+    if tool.type.startswith("bash_"):
+        return _BASH, _bash_schema()
+    if tool.type.startswith("text_editor_"):
+        # The first two versions could also undo.
+        return _EDITOR, _editor_schema(undo=tool.type in ("text_editor_20241022", "text_editor_20250124"))
+    if tool.type.startswith("memory_"):
+        return _MEMORY, _memory_schema()
+    if isinstance(tool, ComputerTool):
+        size = f"The screen is {tool.display_width_px} pixels wide and {tool.display_height_px} high."
+        return f"{_COMPUTER} {size}", _computer_schema(tool)
+    raise _unknown(tool.type, path)
+
+
+def _unknown(kind: str, path: str) -> InvalidRequest:
+    return InvalidRequest(f"the tool `{kind}` is not supported by this model", path=f"{path}.type")
 
 
 _BASH = (
@@ -52,8 +175,16 @@ _MEMORY = (
 )
 
 
-def _function(name: str, description: str, schema: JsonObject) -> JsonObject:
-    return {"name": name, "description": description, "parameters": schema}
+_COMPUTER = (
+    "Use a computer with its screen, mouse and keyboard. `action` says what to do; the other arguments are those that "
+    "the action takes. Coordinates are pixels [x, y] from the top left."
+)
+#: Each version of the computer tool has all actions of those before it.
+_ACTIONS_20241022 = (
+    "key", "type", "mouse_move", "left_click", "left_click_drag", "right_click", "middle_click", "double_click",
+    "screenshot", "cursor_position",
+)  # fmt: skip
+_ACTIONS_20250124 = ("left_mouse_down", "left_mouse_up", "scroll", "hold_key", "wait", "triple_click")
 
 
 def _string(description: str) -> JsonObject:
@@ -104,3 +235,23 @@ def _memory_schema() -> JsonObject:
         "new_path": _string("For `rename`: its new path."),
     }
     return _object(properties, ["command"])
+
+
+def _computer_schema(tool: ComputerTool) -> JsonObject:
+    optional: dict[str, Any] = {
+        "coordinate": numbers("The point to move to, click at, scroll at, or drag to.", 2),
+        "text": text(f"For `type`: the text. For `key` and `hold_key`: {KEYS[0].lower()}{KEYS[1:]}"),
+    }
+    actions = list(_ACTIONS_20241022)
+    if tool.type != "computer_20241022":
+        actions += _ACTIONS_20250124
+        optional |= {
+            "start_coordinate": numbers("For `left_click_drag`: where it begins.", 2),
+            "scroll_direction": text("For `scroll`.", *SCROLLING),
+            "scroll_amount": number("For `scroll`: how many notches of the wheel."),
+            "duration": number("For `hold_key` and `wait`: seconds.", "number"),
+        }
+    if isinstance(tool, ZoomingComputerTool) and tool.enable_zoom:
+        actions.append("zoom")
+        optional["region"] = numbers("For `zoom`: the corners [x0, y0, x1, y1].", 4)
+    return inputs({"action": text("What to do.", *actions)}, optional)

@@ -1,7 +1,8 @@
 """The Hermes family (Qwen 2.5, Qwen 3 and others): calls are JSON between `<tool_call>` and `</tool_call>`.
 
-Wording and spacing are those of the Qwen 2.5 chat template, which these models were trained on, with one
-difference: the tools stand before the system text instead of behind it.
+Wording and spacing are those of the Qwen 2.5 chat template, which these models were trained on, with two
+differences: the tools stand before the system text instead of behind it, and a sentence is added about when not to
+call.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from antiphon.dialect.base import Dialect, Piece
-from antiphon.dialect.client_tools import define
+from antiphon.dialect.base import CallForm, Dialect, Piece
+from antiphon.dialect.client_tools import Function
 from antiphon.dialect.json_text import json_text
-from antiphon.wire.blocks import ToolUseBlock
-from antiphon.wire.tools import Tool
 
 _BEFORE_TOOLS = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
@@ -23,6 +22,8 @@ _AFTER_TOOLS = (
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
     "<tool_call></tool_call> XML tags:\n<tool_call>\n"
     '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    # Not of the template. Without it small models make up functions where none fits.
+    "\n\nIf no function is needed to answer, or none fits, do not call any: answer in plain words."
 )
 _ERROR = "Error: "
 
@@ -31,24 +32,31 @@ class Hermes(Dialect):
     """Tools between `<tools>`, calls between `<tool_call>`, results between `<tool_response>`."""
 
     name: ClassVar[str] = "hermes"
+    form: ClassVar[CallForm] = CallForm(
+        marker="<tool_call>\n",
+        stop="<tool_call>",
+        before_name='{"name": "',
+        before_input='", "arguments": ',
+        after_input="}\n",
+        end="</tool_call>",
+    )
 
-    def tools(self, tools: Sequence[Tool]) -> tuple[Piece, ...]:
+    # Not of the template. Without it Qwen2.5 Coder makes the same call again: 7 of 8 times, and never with it.
+    after_results: ClassVar[str] = (
+        "\n\nAnswer my question with this, or call another function only if something is still missing."
+    )
+
+    def tools(self, tools: Sequence[Function]) -> tuple[Piece, ...]:
         pieces = [Piece(_BEFORE_TOOLS, trusted=True)]
         for index, tool in enumerate(tools):
             if index:
                 pieces.append(Piece("\n", trusted=True))
-            path = f"tools.{index}"
-            pieces.append(Piece(json_text({"type": "function", "function": define(tool, path)}), path))
+            pieces.append(Piece(self.definition(tool), tool.path))
         pieces.append(Piece(_AFTER_TOOLS, trusted=True))
         return tuple(pieces)
 
-    def call(self, block: ToolUseBlock, path: str) -> tuple[Piece, ...]:
-        body = json_text({"name": block.name, "arguments": block.input})
-        return (
-            Piece("<tool_call>\n", path, trusted=True),
-            Piece(body, path),
-            Piece("\n</tool_call>", path, trusted=True),
-        )
+    def definition(self, tool: Function) -> str:
+        return json_text({"type": "function", "function": tool.described()})
 
     def result(self, content: tuple[Piece, ...], path: str, *, is_error: bool) -> tuple[Piece, ...]:
         before = "<tool_response>\n" + (_ERROR if is_error else "")

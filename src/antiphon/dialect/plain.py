@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from antiphon.dialect.base import Dialect, Piece
-from antiphon.dialect.client_tools import define
+from antiphon.dialect.base import CallForm, Dialect, Piece
+from antiphon.dialect.client_tools import Function
 from antiphon.dialect.json_text import json_text
-from antiphon.wire.blocks import ToolUseBlock
-from antiphon.wire.tools import Tool
 
 _BEFORE_TOOLS = "You can use these tools. Each line describes one of them as JSON:\n"
 _CALL = "Tool call: "
@@ -26,20 +24,21 @@ class Plain(Dialect):
     """No markers of the model's own; nothing here is a control token."""
 
     name: ClassVar[str] = "plain"
+    form: ClassVar[CallForm] = CallForm(
+        marker=_CALL, stop="", before_name='{"name": "', before_input='", "arguments": ', after_input="}", end=""
+    )
 
-    def tools(self, tools: Sequence[Tool]) -> tuple[Piece, ...]:
+    def tools(self, tools: Sequence[Function]) -> tuple[Piece, ...]:
         pieces = [Piece(_BEFORE_TOOLS, trusted=True)]
         for index, tool in enumerate(tools):
             if index:
                 pieces.append(Piece("\n", trusted=True))
-            path = f"tools.{index}"
-            pieces.append(Piece(json_text(define(tool, path)), path))
+            pieces.append(Piece(self.definition(tool), tool.path))
         pieces.append(Piece(_AFTER_TOOLS, trusted=True))
         return tuple(pieces)
 
-    def call(self, block: ToolUseBlock, path: str) -> tuple[Piece, ...]:
-        body = json_text({"name": block.name, "arguments": block.input})
-        return (Piece(_CALL, path, trusted=True), Piece(body, path))
+    def definition(self, tool: Function) -> str:
+        return json_text(tool.described())
 
     def result(self, content: tuple[Piece, ...], path: str, *, is_error: bool) -> tuple[Piece, ...]:
         return (Piece(_ERROR if is_error else _RESULT, path, trusted=True), *content)

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 import msgspec
 
 from antiphon.core.records import Scope
+from antiphon.engine.grammar import Grammar
 
 
 class TokenSpan(msgspec.Struct, frozen=True):
@@ -58,20 +59,32 @@ class Phase(msgspec.Struct, frozen=True):
 
     `max_tokens` 0 means: process the prompt, generate nothing visible. Tokens of `stop_tokens` end the phase and are
     counted, and their text is left out; the model's own end-of-turn tokens always do.
+
+    Under a `grammar` the text is one that it allows, if the phase ends with `stop`; only the end of the turn ends it,
+    so `stop_tokens` are not heeded. With `instead` what the seat's last phase made is taken back first. With `logprobs`
+    events tell how likely each of their tokens was.
     """
 
     max_tokens: int
     sampling: Sampling = Sampling()
     stop_tokens: tuple[int, ...] = ()
     appended: tuple[int, ...] = ()
+    instead: bool = False
+    grammar: Grammar | None = None
+    logprobs: bool = False
 
 
 class EngineEvent(msgspec.Struct, frozen=True, gc=False):
-    """What a model made: whole characters only, and how many tokens they took (none for an end token's text)."""
+    """What a model made: whole characters only, and how many tokens they took (none for an end token's text).
+
+    `logprobs` are natural logarithms, one for each token in order, of what the model gave it before temperature and
+    grammar; None where they were not asked for, or the library does not tell them.
+    """
 
     data: bytes
     tokens: int
     ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -95,7 +108,8 @@ class Seat(Protocol):
         """Run one phase; the last step carries `finish`. Closing the iterator early stops the engine within one step.
 
         Raises:
-            EngineFailed: the engine crashed, hung or refused.
+            EngineFailed: the engine crashed, hung or refused; with `retry_helps` False where it is the phase's own
+                fault (a grammar that cannot be had): nobody else is harmed.
         """
         ...
 
@@ -109,6 +123,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     seats: int
     reports_reuse: bool
     reports_ids: bool
+    grammar: bool = False
+    logprobs: bool = False
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,10 +38,13 @@ from antiphon.engine.frames import (
     Tokenized,
     Tokens,
 )
+from antiphon.engine.grammar import check
 from antiphon.engine.seats import Lease, SeatQueue
 from antiphon.engine.slots import SlotCaches, SlotSeat, made_ids, prompt_ids
 from antiphon.engine.supervisor import Supervisor
 
+#: Prompt tokens that a library computes in one go, where it is not told.
+_CHUNK = 128
 #: After so many failed lives in a row new requests are refused at once instead of waiting for the next.
 _PATIENCE = 3
 
@@ -67,6 +70,7 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     end_tokens: tuple[int, ...] = ()
     chunk_tokens: int = 0
     properties: dict[str, str] = {}
+    markup_tokens: tuple[int, ...] = ()
     backlog: int = 4096
 
 
@@ -106,12 +110,18 @@ class EmbeddedEngine:
                 settings.end_tokens,
                 settings.chunk_tokens,
                 settings.properties,
+                settings.markup_tokens,
             ),
             self,
             clock,
             stall_seconds=settings.stall_seconds,
             start_seconds=settings.start_seconds,
         )
+
+    @property
+    def load(self) -> Load:
+        """What each child is told first."""
+        return self.supervisor.load
 
     def describe(self) -> Description:
         s = self._settings
@@ -122,6 +132,8 @@ class EmbeddedEngine:
             seats=s.seats,
             reports_reuse=s.engine == "llama_cpp",
             reports_ids=True,
+            grammar=True,
+            logprobs=True,
         )
 
     def health(self) -> Health:
@@ -149,7 +161,8 @@ class EmbeddedEngine:
         ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids)) as lease:
+        cold = self._caches.cold(scope, ids, self._settings.chunk_tokens or _CHUNK)
+        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids), cold) as lease:
             yield SlotSeat(self, lease, scope, ids)
 
     async def tokenize(self, text: str) -> list[int]:
@@ -172,12 +185,24 @@ class EmbeddedEngine:
         self, seat: int, scope: Scope, ids: list[int], phase: Phase, lease: Lease | None
     ) -> AsyncGenerator[Step, None]:
         """Generate on a seat; keeps the account of what its cache holds."""
+        if phase.grammar is not None:
+            check(phase.grammar)
         reuse = self._caches.fill(seat, scope, ids)
         request, inbox = self._open()
         finished = False
         try:
             self.supervisor.send(
-                Generate(request, seat, ids, phase.max_tokens, phase.sampling, phase.stop_tokens, reuse)
+                Generate(
+                    request,
+                    seat,
+                    ids,
+                    phase.max_tokens,
+                    phase.sampling,
+                    phase.stop_tokens,
+                    reuse,
+                    phase.grammar,
+                    phase.logprobs,
+                )
             )
             self.supervisor.worked()
             while not finished:
@@ -198,8 +223,12 @@ class EmbeddedEngine:
 
     def _step(self, report: Report) -> Step | None:
         if isinstance(report, Tokens):
-            *made, last = [EngineEvent(self._decode(token), 1, (token,)) for token in report.ids]
-            return Step((*made, EngineEvent(b"", 1, last.ids) if report.stopped else last))
+            likely: list[tuple[float, ...] | None] = [(value,) for value in report.logprobs]
+            *made, last = [
+                EngineEvent(self._decode(token), 1, (token,), logprobs)
+                for token, logprobs in zip(report.ids, likely or [None] * len(report.ids), strict=True)
+            ]
+            return Step((*made, msgspec.structs.replace(last, data=b"") if report.stopped else last))
         return _step(report)
 
     def ids_of(self, event: EngineEvent) -> Sequence[int]:
@@ -249,11 +278,11 @@ class EmbeddedEngine:
 def _step(report: Report) -> Step | None:
     match report:
         case Made(_, events):
-            return Step(tuple(EngineEvent(data, tokens, ids) for data, tokens, ids in events))
+            return Step(tuple(EngineEvent(*event) for event in events))
         case Done(_, reason, reused):
             return Step((), Finish("length" if reason == "length" else "stop", reused))
         case Progress():
             return None
-        case Failed(_, reason):
-            raise EngineFailed(reason)
+        case Failed(_, reason, fault):
+            raise EngineFailed(reason, retry_helps=False if fault else None)
     raise EngineFailed("an unexpected report")

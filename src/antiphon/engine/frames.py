@@ -14,6 +14,7 @@ import msgspec
 
 from antiphon.core.errors import EngineFailed
 from antiphon.engine.contract import Sampling
+from antiphon.engine.grammar import Grammar
 
 #: A prompt of a million tokens is 5 MB as msgpack; nothing larger is ever said.
 MAX_FRAME = 16 * 1024 * 1024
@@ -24,7 +25,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """First of all commands: which model, and how much of the machine. `pool_tokens` is shared by all seats.
 
     What follows is for bodies that want it: a folder of weights made ready for them, the tokens that end a turn, how
-    many tokens a step may compute, and the library's own properties.
+    many tokens a step may compute, the library's own properties, and the tokens of the model's own markup.
     """
 
     model_path: str
@@ -35,6 +36,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     end_tokens: tuple[int, ...] = ()
     chunk_tokens: int = 0
     properties: dict[str, str] = {}
+    markup_tokens: tuple[int, ...] = ()
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
@@ -47,6 +49,8 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     sampling: Sampling
     stop_tokens: tuple[int, ...]
     reuse: bool
+    grammar: Grammar | None = None
+    logprobs: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
@@ -79,18 +83,20 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class Made(msgspec.Struct, frozen=True, tag="made"):
-    """What one step gave: `(bytes of whole characters, tokens, ids or None)` each."""
+    """What one step gave: `(bytes of whole characters, tokens, ids or None, log-probabilities or None)` each."""
 
     request: int
-    events: tuple[tuple[bytes, int, tuple[int, ...] | None], ...]
+    events: tuple[tuple[bytes, int, tuple[int, ...] | None, tuple[float, ...] | None], ...]
 
 
 class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
-    """What one step gave, from a library that makes no text. `stopped`: the last one ended the phase and is no text."""
+    """What one step gave, from a library that makes no text. `stopped`: the last one ended the phase and is no text.
+    `logprobs`: one for each, or none at all."""
 
     request: int
     ids: tuple[int, ...]
     stopped: bool = False
+    logprobs: tuple[float, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -109,10 +115,12 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """A command failed, or (request 0) the whole body. The reason goes to the log, never to a client."""
+    """A command failed, or (request 0) the whole body. The reason goes to the log, never to a client. `fault`: the
+    command's own, so that it would fail again."""
 
     request: int
     reason: str
+    fault: bool = False
 
 
 Report: TypeAlias = Loaded | Progress | Made | Tokens | Done | Tokenized | Pong | Failed

@@ -23,6 +23,7 @@ from antiphon.core.ids import secret
 from antiphon.core.records import Scope
 from antiphon.engine import agreement
 from antiphon.engine.contract import Description, EngineEvent, Health, Phase, Prompt, Sampling, Step
+from antiphon.engine.grammar import check
 from antiphon.engine.llama_http import Away, Call, LlamaHttp, Props
 from antiphon.engine.llama_stream import CompletionReader, completion
 from antiphon.engine.seats import Lease, SeatQueue
@@ -33,6 +34,8 @@ _log = structlog.get_logger()
 
 #: After so many failed looks in a row new requests are refused at once instead of waiting for the next.
 _PATIENCE = 3
+#: So many new tokens are computed in one go, as good as at once.
+_CHUNK = 128
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 5.0
 #: So many looks in a row without an answer, and without any stream's progress, and the server is gone.
@@ -48,17 +51,19 @@ _PLAIN: dict[str, object] = {
     "grammar": "",
     "stop": [],
     "ignore_eos": False,
-    "n_probs": 0,
     "n_cache_reuse": 0,
     # The last event repeats the whole prompt as text otherwise.
-    "response_fields": ["content", "tokens", "stop", "stop_type", "tokens_predicted", "timings"],
+    "response_fields": [
+        *("content", "tokens", "stop", "stop_type", "tokens_predicted", "timings"),
+        "completion_probabilities",
+    ],
 }
 
 
 class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How one model of a server elsewhere is used. `window` and `pool_tokens` (what all seats together may come to
     hold) are in tokens, times in seconds; `look_seconds` is how often its health is asked for, `answer_seconds` how
-    long the answer may take."""
+    long the answer may take. `markup_tokens`: see `frames.Load`."""
 
     address: str
     model: str
@@ -72,6 +77,7 @@ class LlamaServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     start_seconds: float
     look_seconds: float = 2.0
     answer_seconds: float = 5.0
+    markup_tokens: tuple[int, ...] = ()
 
 
 class LlamaServerEngine:
@@ -106,8 +112,9 @@ class LlamaServerEngine:
     def describe(self) -> Description:
         s = self._settings
         return Description(
-            engine="llama_server", model=s.model, window=s.window, seats=s.seats, reports_reuse=True, reports_ids=True
-        )
+            engine="llama_server", model=s.model, window=s.window, seats=s.seats, reports_reuse=True, reports_ids=True,
+            grammar=True, logprobs=True,
+        )  # fmt: skip
 
     def health(self) -> Health:
         return Health(
@@ -151,7 +158,8 @@ class LlamaServerEngine:
         ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids)) as lease:
+        cold = self._caches.cold(scope, ids, _CHUNK)
+        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids), cold) as lease:
             yield SlotSeat(self, lease, scope, ids)
 
     async def tokenize(self, text: str) -> list[int]:
@@ -163,6 +171,8 @@ class LlamaServerEngine:
         self, seat: int, scope: Scope, ids: list[int], phase: Phase, lease: Lease | None
     ) -> AsyncGenerator[Step, None]:
         """Generate on a slot."""
+        if phase.grammar is not None:
+            check(phase.grammar)
         self._check_ready()
         reuse = self._caches.fill(seat, scope, ids) and self._private
         async with aclosing(self._complete(seat, ids, phase, reuse=reuse)) as steps:
@@ -180,8 +190,11 @@ class LlamaServerEngine:
 
     async def _complete(self, slot: int, ids: list[int], phase: Phase, *, reuse: bool) -> AsyncGenerator[Step, None]:
         """One stream of the server. Closing it early closes the connection, at which the server stops."""
-        request = completion(ids, phase.max_tokens, phase.sampling, slot=slot, reuse=reuse) | _PLAIN
-        reader = CompletionReader(phase.max_tokens, phase.stop_tokens)
+        request = _PLAIN | completion(
+            ids, phase.max_tokens, phase.sampling, slot=slot, reuse=reuse, grammar=phase.grammar,
+            logprobs=phase.logprobs, markup=self._settings.markup_tokens,
+        )  # fmt: skip
+        reader = CompletionReader(phase.max_tokens, phase.stop_tokens, phase.grammar)
         call = Call(self._http, self._settings.stall_seconds)
         self._calls.add(call)
         try:

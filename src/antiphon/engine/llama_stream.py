@@ -9,6 +9,8 @@ import msgspec
 
 from antiphon.core.errors import EngineFailed
 from antiphon.engine.contract import EngineEvent, Finish, Sampling
+from antiphon.engine.grammar import Grammar
+from antiphon.engine.grammar_text import gbnf
 
 #: One event without its end. The last one repeats the prompt as text, so it grows with the window.
 _MOST_REST = 64 * 1024 * 1024
@@ -23,6 +25,10 @@ class _Timings(msgspec.Struct):
     cache_n: int = 0
 
 
+class _Likely(msgspec.Struct):
+    logprob: float
+
+
 class _Chunk(msgspec.Struct):
     """One event of the library's completion stream, as far as we read it."""
 
@@ -31,6 +37,7 @@ class _Chunk(msgspec.Struct):
     stop: bool = False
     stop_type: str = ""
     tokens_predicted: int = 0
+    completion_probabilities: list[_Likely] = []
     prompt_progress: _PromptProgress | None = None
     timings: _Timings | None = None
     error: msgspec.Raw | None = None
@@ -52,9 +59,24 @@ class Heard(msgspec.Struct):
         return not self.events and self.reused is None and self.finish is None
 
 
-def completion(prompt: list[int], max_tokens: int, sampling: Sampling, *, slot: int, reuse: bool) -> dict[str, object]:
-    """The body of `POST /completion`. Without `reuse` nothing that the slot computed before is used."""
-    return {
+def completion(
+    prompt: list[int],
+    max_tokens: int,
+    sampling: Sampling,
+    *,
+    slot: int,
+    reuse: bool,
+    grammar: Grammar | None = None,
+    logprobs: bool = False,
+    markup: tuple[int, ...] = (),
+) -> dict[str, object]:
+    """The body of `POST /completion`. Without `reuse` nothing that the slot computed before is used. `markup` are
+    tokens that may not be made under a grammar, where the library would take them for their text."""
+    rules: dict[str, object] = {}
+    if grammar is not None:
+        rules = {"grammar": gbnf(grammar), "logit_bias": [(token, False) for token in markup]}
+    return rules | {
+        "n_probs": int(logprobs),
         "prompt": prompt,
         "n_predict": max_tokens,
         "id_slot": slot,
@@ -71,11 +93,12 @@ def completion(prompt: list[int], max_tokens: int, sampling: Sampling, *, slot: 
 
 
 class CompletionReader:
-    """Reads one stream. With `max_tokens` 0 nothing is visible: the library makes one token all the same."""
+    """Reads one stream. With `max_tokens` 0 nothing is visible: the library makes one token all the same. Under a
+    grammar the end of the turn alone ends it."""
 
-    def __init__(self, max_tokens: int, stop_tokens: tuple[int, ...]) -> None:
+    def __init__(self, max_tokens: int, stop_tokens: tuple[int, ...], grammar: Grammar | None = None) -> None:
         self._visible = max_tokens > 0
-        self._stops = frozenset(stop_tokens)
+        self._stops = frozenset(stop_tokens if grammar is None else ())
         self._rest = b""
         self._counted = 0
         self._reused = 0
@@ -112,7 +135,9 @@ class CompletionReader:
         stopped = any(token in self._stops for token in chunk.tokens)
         if self._visible and tokens > 0:
             ids = tuple(chunk.tokens) if len(chunk.tokens) == tokens else None
-            heard.events.append(EngineEvent(b"" if stopped else chunk.content.encode(), tokens, ids))
+            likely = chunk.completion_probabilities
+            logprobs = tuple([each.logprob for each in likely]) if len(likely) == tokens else None
+            heard.events.append(EngineEvent(b"" if stopped else chunk.content.encode(), tokens, ids, logprobs))
         if chunk.stop:
             reused = chunk.timings.cache_n if chunk.timings else self._reused
             heard.finish = Finish("length" if chunk.stop_type == "limit" else "stop", reused)

@@ -156,7 +156,7 @@ class ResidentEngine:
         self.users = 0
         self.used = 0.0
         self.since = 0.0
-        self._engine = engine
+        self.engine = engine
         self._residents = residents
         self._clock = clock
         self._check = check
@@ -168,11 +168,11 @@ class ResidentEngine:
         residents.add(self)
 
     def describe(self) -> Description:
-        return self._engine.describe()
+        return self.engine.describe()
 
     def health(self) -> Health:
         """Of an engine that is not loaded: ready, since it would be, unless the last try failed."""
-        inner = self._engine.health()
+        inner = self.engine.health()
         if self.here and self._coming is None:
             return inner
         return msgspec.structs.replace(
@@ -200,14 +200,14 @@ class ResidentEngine:
                 waiter.set_exception(EngineFailed("the server is stopping"))
         await self._residents.stop()
         self.here = False
-        await self._engine.stop()
+        await self.engine.stop()
 
     async def load(self) -> None:
         """For `Residents` alone, as is `unload`."""
         began = self._clock.monotonic()
         self.here = True  # its memory is taken from here on
         try:
-            await self._engine.start()
+            await self.engine.start()
             await self._check()
         except EngineFailed as error:
             self._trouble = error.reason
@@ -224,7 +224,7 @@ class ResidentEngine:
 
     async def unload(self) -> None:
         self.here = self.leaving = False
-        await self._engine.stop()
+        await self.engine.stop()
 
     def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AbstractAsyncContextManager[Seat]:
         """See `contract.Engine.seat`. Waits for the model first, if it is not in memory."""
@@ -237,7 +237,7 @@ class ResidentEngine:
         else:
             await self._come()
         try:
-            async with self._engine.seat(scope, prompt, max_tokens) as seat:
+            async with self.engine.seat(scope, prompt, max_tokens) as seat:
                 yield seat
         finally:
             self._leave()

@@ -8,12 +8,15 @@ A YAML file holds rules, tried in order:
     rules:
       - match: "weather in (Paris|Rome)" # searched in the prompt's text; a rule without it always matches
         text: "It is sunny."             # played word by word; or `tokens: ["It ", "is"]`, played as given
+        calls: [{name: f, input: {a: 1}}] # of tools, behind the text, in the form of the model's family
         delay_ms: 20                     # before each token
         times: 1                         # how often the rule may be used; default: always
         fault: {kind: hang, after: 2}    # stop | hang | crash, after so many tokens
 
-Without a rule the answer is numbered words, `max_tokens` of them. A token is whatever one entry holds; the end of an
-answer counts as one more, as it does in a real model.
+Without a rule the answer is numbered words, `max_tokens` of them. Under a grammar a rule's answer is played where the
+grammar allows it (its JSON may have other blanks and another order of properties), and else the shortest text that it
+does allow: so a call of a tool that is not offered, or with an input that does not fit it, becomes another one. A token
+is whatever one entry holds; the end of an answer counts as one more, as it does in a real model.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -40,9 +43,9 @@ from antiphon.engine.contract import (
     Step,
     TokenSpan,
 )
+from antiphon.engine.performance import Performance, cut_words
 from antiphon.engine.seats import Lease, SeatQueue
 
-_WORD = re.compile(r"\s*\S+\s*$|\s*\S+")
 #: Tokens that leave in one step at full speed, as from an engine whose steps are short.
 _STEP_TOKENS = 16
 
@@ -53,7 +56,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What goes wrong, and after how many tokens.
+    """What goes wrong, and after how many tokens of the answer, over all its phases.
 
     `stop`: the engine gives up on this answer. `hang`: it goes silent until the watchdog acts. `crash`: everything it
     was answering is lost and it is down for `down_ms`.
@@ -64,22 +67,43 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     down_ms: Count = 0
 
 
+class ScriptedCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call of a tool."""
+
+    name: str
+    input: dict[str, Any] = {}
+
+
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One answer and when it is given."""
 
     match: str | None = None
     text: str | None = None
     tokens: tuple[str, ...] | None = None
+    calls: tuple[ScriptedCall, ...] = ()
     delay_ms: Count = 0
     times: Count | None = None
     fault: Fault | None = None
+
+
+WriteCalls: TypeAlias = Callable[[str, Sequence[ScriptedCall]], str]
+"""From a text and the calls behind it to what a model of some family writes for them."""
+
+
+class Words(msgspec.Struct, frozen=True):
+    """The language of the model that is played: `decode` gives the text that rules are matched against, `read` the same
+    with control tokens as they are written."""
+
+    decode: Callable[[Sequence[int]], str]
+    read: Callable[[Sequence[int]], str]
+    write_calls: WriteCalls = lambda text, _: text
 
 
 class Part(msgspec.Struct, frozen=True):
     """A rule and what it plays, made ready; None stands for numbered words, as many as are asked for."""
 
     rule: Rule
-    events: tuple[EngineEvent, ...] | None
+    tokens: tuple[str, ...] | None
 
 
 _WITHOUT_RULE = Part(Rule(), None)
@@ -110,8 +134,8 @@ def read_script(path: Path) -> Script:
             re.compile(rule.match or "")
         except re.error as error:
             raise SettingsError(f"rules[{index}].match in {path} is no regular expression: {error}") from None
-        if rule.text is not None and rule.tokens is not None:
-            raise SettingsError(f"rules[{index}] in {path} has both `text` and `tokens`")
+        if rule.tokens is not None and (rule.text is not None or rule.calls):
+            raise SettingsError(f"rules[{index}] in {path} has `tokens` and also `text` or `calls`")
     return script
 
 
@@ -119,7 +143,7 @@ class ScriptedEngine:
     """Plays a script. Implements `contract.Engine`.
 
     Args:
-        decode: from the prompt's ids to the text that rules are matched against.
+        words: what ids say, and how calls are written.
         stall_seconds: how long a hang lasts before the watchdog ends it.
     """
 
@@ -127,7 +151,7 @@ class ScriptedEngine:
         self,
         script: Script,
         *,
-        decode: Callable[[Sequence[int]], str],
+        words: Words,
         window: int,
         seats: int,
         queue: int,
@@ -135,12 +159,13 @@ class ScriptedEngine:
         stall_seconds: float,
         clock: Clock,
     ) -> None:
-        self._decode = decode
+        self._decode = words.decode
+        self.read = words.read
         self._window = window
         self._seat_count = seats
         self._stall_seconds = stall_seconds
         self._used = [0] * len(script.rules)
-        self._parts = [Part(rule, _events(rule)) for rule in script.rules]
+        self._parts = [Part(rule, _tokens(rule, words.write_calls)) for rule in script.rules]
         self._seats = SeatQueue(
             seats=seats,
             cold_prompts=seats,
@@ -157,7 +182,7 @@ class ScriptedEngine:
     def describe(self) -> Description:
         return Description(
             engine="scripted", model="scripted", window=self._window, seats=self._seat_count,
-            reports_reuse=False, reports_ids=False,
+            reports_reuse=False, reports_ids=False, grammar=True, logprobs=True,
         )  # fmt: skip
 
     def health(self) -> Health:
@@ -198,10 +223,21 @@ class ScriptedEngine:
             return part
         return _WITHOUT_RULE
 
-    async def play(self, part: Part, phase: Phase, lease: Lease) -> AsyncGenerator[Step, None]:
+    async def play(
+        self, rule: Rule, performance: Performance, phase: Phase, lease: Lease
+    ) -> AsyncGenerator[Step, None]:
         """One phase of an answer."""
-        rule, written = part.rule, _numbered(phase.max_tokens) if part.events is None else part.events
-        shown = written[: phase.max_tokens if rule.fault is None else min(rule.fault.after, phase.max_tokens)]
+        performance.pass_over(self.read(phase.appended), instead=phase.instead)
+        stopped = False
+        if phase.grammar is not None:
+            written = performance.under(phase.grammar)
+        else:
+            written, stopped = performance.free({self.read((i,)): i for i in phase.stop_tokens}, phase.max_tokens)
+        if phase.logprobs:
+            written = tuple([_certain(event) for event in written])
+        before_fault = phase.max_tokens if rule.fault is None else rule.fault.after - performance.played
+        shown = written[: min(before_fault, phase.max_tokens)]
+        performance.played += len(shown)
         stride = 1 if rule.delay_ms else _STEP_TOKENS
         crashed = asyncio.Event()
         self._playing.add(crashed)
@@ -215,10 +251,14 @@ class ScriptedEngine:
                 await asyncio.sleep(0)
                 if crashed.is_set():
                     raise EngineFailed("crashed by script")
-            if rule.fault is not None and len(shown) == rule.fault.after:
+            if rule.fault is not None and performance.played == rule.fault.after:
                 await self._fail(rule.fault)
             lease.warm()
-            yield Step((), Finish("length")) if len(written) >= phase.max_tokens else Step((_END,), Finish("stop"))
+            if stopped and len(shown) == len(written):
+                yield Step((), Finish("stop"))
+                return
+            end = _certain(_END) if phase.logprobs else _END
+            yield Step((), Finish("length")) if len(written) >= phase.max_tokens else Step((end,), Finish("stop"))
         finally:
             self._playing.discard(crashed)
 
@@ -244,24 +284,25 @@ class ScriptedEngine:
 
 
 class ScriptedSeat:
-    """Implements `contract.Seat`. The rule is chosen once; a further phase gets none."""
+    """Implements `contract.Seat`. The rule is chosen once; further phases go on in what it plays."""
 
     def __init__(self, engine: ScriptedEngine, lease: Lease, prompt: Prompt) -> None:
         self._engine = engine
         self._lease = lease
-        self._part = engine.choose(prompt)
+        part = engine.choose(prompt)
+        self._rule, self._performance = part.rule, Performance(part.tokens)
 
     def generate(self, phase: Phase) -> AsyncGenerator[Step, None]:
         """See `contract.Seat.generate`."""
-        return self._engine.play(self._part, phase, self._lease)
+        return self._engine.play(self._rule, self._performance, phase, self._lease)
 
 
-def _events(rule: Rule) -> tuple[EngineEvent, ...] | None:
-    tokens: Sequence[str] | None = rule.tokens
-    if rule.text is not None:
-        tokens = _WORD.findall(rule.text) or ([rule.text] if rule.text else [])
-    return None if tokens is None else tuple(EngineEvent(token.encode(), 1) for token in tokens)
+def _tokens(rule: Rule, write_calls: WriteCalls) -> tuple[str, ...] | None:
+    if rule.text is not None or rule.calls:
+        return tuple(cut_words(write_calls(rule.text or "", rule.calls) if rule.calls else rule.text or ""))
+    return rule.tokens
 
 
-def _numbered(count: int) -> tuple[EngineEvent, ...]:
-    return tuple([EngineEvent(b" %d" % number if number > 1 else b"1", 1) for number in range(1, count + 1)])
+def _certain(event: EngineEvent) -> EngineEvent:
+    """A script leaves nothing to chance: the logarithm of 1."""
+    return msgspec.structs.replace(event, logprobs=(0.0,))

@@ -1,7 +1,8 @@
 """The queue before an engine: seats, places for cold prompts, and the memory both use.
 
-A seat is one answer in the making. A *cold* prompt is one whose first token has not come: prompts are what an engine is
-slow at, so only a few are inside the library at once and the rest wait here, where they are bounded and in order. A
+A seat is one answer in the making. A *cold* prompt is one that has to be computed and whose first token has not come:
+prompts are what an engine is slow at, so only a few are inside the library at once and the rest wait here, where they
+are bounded and in order. A prompt that the engine remembers nearly all of is not cold. A
 turn that holds a seat never waits again: its further phases go straight in, before every cold prompt that is still
 outside.
 """
@@ -18,14 +19,21 @@ from antiphon.core.errors import Overloaded, invariant
 
 #: Picks one of the free seats, e.g. the one whose cached prompt fits best.
 Choose = Callable[[Sequence[int]], int]
+#: Whether a prompt would be cold on a seat.
+Cold = Callable[[int], bool]
+
+
+def always(_: int) -> bool:
+    """Nothing is known of what the seat remembers."""
+    return True
 
 
 class Lease:
     """One seat, held. `number` names it towards the engine's body; `waited` is in seconds."""
 
-    def __init__(self, queue: SeatQueue, number: int, tokens: int, waited: float) -> None:
+    def __init__(self, queue: SeatQueue, number: int, tokens: int, waited: float, *, cold: bool) -> None:
         self._queue = queue
-        self._cold = True
+        self._cold = cold
         self.number = number
         self.tokens = tokens
         self.waited = waited
@@ -39,9 +47,10 @@ class Lease:
 
 
 class _Waiter:
-    def __init__(self, tokens: int, choose: Choose, since: float) -> None:
+    def __init__(self, tokens: int, choose: Choose, cold: Cold, since: float) -> None:
         self.tokens = tokens
         self.choose = choose
+        self.cold = cold
         self.since = since
         self.granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
 
@@ -96,13 +105,13 @@ class SeatQueue:
         self.grant()
 
     @asynccontextmanager
-    async def lease(self, tokens: int, choose: Choose = min) -> AsyncIterator[Lease]:
+    async def lease(self, tokens: int, choose: Choose = min, cold: Cold = always) -> AsyncIterator[Lease]:
         """Hold a seat that may come to use `tokens` tokens of memory.
 
         Raises:
             Overloaded: the queue is full, or nothing was free in time.
         """
-        lease = await self._take(tokens, choose)
+        lease = await self._take(tokens, choose, cold)
         try:
             yield lease
         finally:
@@ -115,19 +124,18 @@ class SeatQueue:
             if waiter.granted.done():  # gave up while it stood in line
                 self._waiting.popleft()
                 continue
-            if not self._fits(waiter.tokens):
+            if not self._fits(waiter):
                 return
             self._waiting.popleft()
-            waiter.granted.set_result(self._seat(waiter.tokens, waiter.choose, waiter.since))
+            waiter.granted.set_result(self._seat(waiter))
 
-    async def _take(self, tokens: int, choose: Choose) -> Lease:
+    async def _take(self, tokens: int, choose: Choose, cold: Cold) -> Lease:
         self.grant()
-        now = self._clock.monotonic()
-        if self._open and not self._waiting and self._fits(tokens):
-            return self._seat(tokens, choose, now)
+        waiter = _Waiter(tokens, choose, cold, self._clock.monotonic())
+        if self._open and not self._waiting and self._fits(waiter):
+            return self._seat(waiter)
         if len(self._waiting) >= self._bound:
             raise Overloaded
-        waiter = _Waiter(tokens, choose, now)
         self._waiting.append(waiter)
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -146,19 +154,22 @@ class SeatQueue:
             self._waiting.remove(waiter)
             self.grant()
 
-    def _fits(self, tokens: int) -> bool:
-        if not self._free or self.cold >= self._cold_prompts:
+    def _fits(self, waiter: _Waiter) -> bool:
+        if not self._free:
+            return False
+        if self.cold >= self._cold_prompts and waiter.cold(waiter.choose(self._free)):
             return False
         if self._pool_tokens is None or self._held_tokens == 0:
             return True
-        return self._held_tokens + tokens <= self._pool_tokens
+        return self._held_tokens + waiter.tokens <= self._pool_tokens
 
-    def _seat(self, tokens: int, choose: Choose, since: float) -> Lease:
-        number = choose(self._free)
+    def _seat(self, waiter: _Waiter) -> Lease:
+        number = waiter.choose(self._free)
+        cold = waiter.cold(number)
         self._free.remove(number)
-        self._held_tokens += tokens
-        self.cold += 1
-        return Lease(self, number, tokens, self._clock.monotonic() - since)
+        self._held_tokens += waiter.tokens
+        self.cold += cold
+        return Lease(self, number, waiter.tokens, self._clock.monotonic() - waiter.since, cold=cold)
 
     def _give_back(self, lease: Lease) -> None:
         invariant(lease.number not in self._free, "a seat is given back once")

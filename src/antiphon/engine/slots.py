@@ -35,12 +35,16 @@ class SlotCaches:
     def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
         """The slot whose cache this prompt continues furthest; else the one longest unused."""
 
-        def worth(number: int) -> tuple[int, float]:
-            slot = self._slots[number]
-            shared = shared_prefix(slot.ids, ids) if slot.scope == scope else 0
-            return shared, -slot.used
+        return max(free, key=lambda number: (self.known(number, scope, ids), -self._slots[number].used))
 
-        return max(free, key=worth)
+    def known(self, number: int, scope: Scope, ids: list[int]) -> int:
+        """How much of a prompt a slot's cache holds, in tokens."""
+        slot = self._slots[number]
+        return shared_prefix(slot.ids, ids) if slot.scope == scope else 0
+
+    def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
+        """Whether on a slot more of a prompt has to be computed than the engine does in one go."""
+        return lambda number: len(ids) - self.known(number, scope, ids) > chunk
 
     def fill(self, number: int, scope: Scope, ids: list[int]) -> bool:
         """A prompt goes to this slot. `ids` is kept, not copied: what is added to it later is in the cache too.
@@ -79,10 +83,13 @@ class SlotSeat:
         self._lease = lease
         self._scope = scope
         self._ids = ids
+        self._before = len(ids)
 
     async def generate(self, phase: Phase) -> AsyncGenerator[Step, None]:
         """See `contract.Seat.generate`."""
-        self._ids = [*self._ids, *phase.appended]
+        kept = self._ids[: self._before] if phase.instead else self._ids
+        self._ids = [*kept, *phase.appended]
+        self._before = len(self._ids)
         steps = self._engine.run(self._lease.number, self._scope, self._ids, phase, self._lease)
         async with aclosing(steps):
             async for step in steps:

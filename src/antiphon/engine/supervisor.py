@@ -123,7 +123,7 @@ class Supervisor:
         self, module: str, load: Load, served: Served, clock: Clock, *, stall_seconds: float, start_seconds: float
     ) -> None:
         self._module = module
-        self._load = load
+        self.load = load
         self._served = served
         self._clock = clock
         self._stall_seconds = stall_seconds
@@ -224,7 +224,7 @@ class Supervisor:
                 watcher.cancel()
 
     async def _prepare(self, child: Child) -> None:
-        child.writer.write(pack(self._load))
+        child.writer.write(pack(self.load))
         try:
             async with asyncio.timeout(self._start_seconds):
                 first = await read_report(child.reader)

@@ -149,6 +149,11 @@ class Tokenizer:
             return self._control[token].encode()
         return self.token_bytes(token)
 
+    def read(self, ids: Sequence[int]) -> str:
+        """Tokens as text, control tokens as they are written. For text that is wholly ours."""
+        parts = [self._control[i].encode() if i in self._control else self.token_bytes(i) for i in ids]
+        return b"".join(parts).decode("utf-8", "replace")
+
     @property
     def cached_characters(self) -> int:
         """How much text the cache holds, in characters."""

@@ -63,6 +63,11 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
     architecture: str
 
+    @property
+    def markup_tokens(self) -> tuple[int, ...]:
+        """The model's own markup: user-defined tokens, which libraries take for text."""
+        return tuple(i for i in self.control if self.token_types[i] == _USER_DEFINED)
+
 
 class _Stored(msgspec.Struct, frozen=True):
     """The cached form: says which reader and which file it came from."""

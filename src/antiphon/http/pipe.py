@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from antiphon.wire.events import ContentBlockDelta, Event, TextDelta
+from antiphon.wire.events import ContentBlockDelta, Event, InputJsonDelta, TextDelta
 
 #: Events that may stand before their text deltas are merged.
 _MERGE_ABOVE = 64
@@ -37,7 +37,8 @@ class Pipe:
         """Add events; wait while the buffer is full."""
         for event in events:
             if type(event) is ContentBlockDelta:
-                self._characters += len(event.delta.text)
+                delta = event.delta
+                self._characters += len(delta.text if isinstance(delta, TextDelta) else delta.partial_json)
         self._events += events
         if len(self._events) > _MERGE_ABOVE:
             self._events = merge(self._events)
@@ -83,22 +84,27 @@ class Pipe:
 
 
 def merge(events: Sequence[Event]) -> list[Event]:
-    """The same stream with neighbouring text deltas of a block joined into one."""
+    """The same stream with neighbouring deltas of one kind and block joined into one."""
     out: list[Event] = []
-    texts: list[str] = []
-    index = 0
+    pieces: list[str] = []
+    last: tuple[int, type[TextDelta | InputJsonDelta]] = (0, TextDelta)
     for event in events:
-        if isinstance(event, ContentBlockDelta):
-            if texts and event.index != index:
-                out.append(ContentBlockDelta(index, TextDelta("".join(texts))))
-                texts = []
-            index = event.index
-            texts.append(event.delta.text)
+        if not isinstance(event, ContentBlockDelta):
+            _join(last, pieces, out)
+            out.append(event)
             continue
-        if texts:
-            out.append(ContentBlockDelta(index, TextDelta("".join(texts))))
-            texts = []
-        out.append(event)
-    if texts:
-        out.append(ContentBlockDelta(index, TextDelta("".join(texts))))
+        delta = event.delta
+        this = (event.index, type(delta))
+        if this != last:
+            _join(last, pieces, out)
+            last = this
+        pieces.append(delta.text if isinstance(delta, TextDelta) else delta.partial_json)
+    _join(last, pieces, out)
     return out
+
+
+def _join(which: tuple[int, type[TextDelta | InputJsonDelta]], pieces: list[str], out: list[Event]) -> None:
+    if pieces:
+        index, kind = which
+        out.append(ContentBlockDelta(index, kind("".join(pieces))))
+        pieces.clear()

@@ -1,8 +1,6 @@
 """The plan of one turn: the prompt with its exact length, the limits, and what to generate.
 
-A plan is a prompt and a pure function from how the last phase ended to the next phase or the end (architecture, section
-2, "Phases"). So far there is one phase, the answer; thinking, tool calls and structured answers become further ones
-here.
+A plan is a prompt and a pure function from how the last phase ended to the next phase or the end (`plan.phases`).
 """
 
 from __future__ import annotations
@@ -11,12 +9,14 @@ import msgspec
 
 from antiphon.core.errors import PromptTooLong
 from antiphon.core.records import Usage
-from antiphon.engine.contract import Finish, Phase, Prompt, Sampling
+from antiphon.engine.contract import Prompt, Sampling
+from antiphon.plan.constraints import Constraints
+from antiphon.plan.phases import Course
 from antiphon.plan.promises import refuse_unkept
 from antiphon.plan.render import Renderer
 from antiphon.plan.rules import check
+from antiphon.plan.schema.cache import LoweredCache
 from antiphon.wire.request import Conversation, MessagesRequest
-from antiphon.wire.response import StopReason
 
 #: What an engine's 32 bits hold; more than there are tokens, so it narrows nothing.
 _LARGEST_TOP_K = 2**31 - 1
@@ -30,41 +30,24 @@ class Limits(msgspec.Struct, frozen=True):
     sampling: Sampling = Sampling()
 
 
-class Done(msgspec.Struct, frozen=True):
-    """The turn is over, and this is what the client is told."""
-
-    stop_reason: StopReason
-
-
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn asks of its engine. `max_tokens` is what may be generated after clamping."""
+    """What a turn asks of its engine: a prompt, and a course of phases. `max_tokens` is what may be generated in all of
+    them, after clamping."""
 
     prompt: Prompt
     input: Usage
     max_tokens: int
-    clamped_by_window: bool
     stop_sequences: tuple[str, ...]
-    sampling: Sampling
-
-    def first(self) -> Phase:
-        """The phase a turn begins with."""
-        return Phase(max_tokens=self.max_tokens, sampling=self.sampling)
-
-    def next(self, finish: Finish | None, stop_sequence: str | None) -> Phase | Done:
-        """What follows a phase that ended by the engine's `finish` or by a stop sequence."""
-        if stop_sequence is not None:
-            return Done("stop_sequence")
-        if finish is not None and finish.reason == "length":
-            return Done("model_context_window_exceeded" if self.clamped_by_window else "max_tokens")
-        return Done("end_turn")
+    course: Course
 
 
 class Planner:
     """Plans turns for one model."""
 
-    def __init__(self, renderer: Renderer, limits: Limits) -> None:
+    def __init__(self, renderer: Renderer, limits: Limits, lowered: LoweredCache) -> None:
         self._renderer = renderer
         self._limits = limits
+        self._constraints = Constraints(renderer, lowered)
 
     def plan(self, request: MessagesRequest, window: int | None = None) -> Plan:
         """From a request to what will be asked of the engine. `window`, in tokens, narrows the model's own.
@@ -79,6 +62,7 @@ class Planner:
         """
         check(request)
         refuse_unkept(request)
+        calling, document = self._constraints.of(request)
         rendered = self._renderer.render(request)
         tokens, room = rendered.tokens, min(self._limits.window, window or self._limits.window) - rendered.tokens
         if room <= 0:
@@ -89,9 +73,14 @@ class Planner:
             prompt=rendered.prompt,
             input=Usage(input_tokens=tokens),
             max_tokens=min(wanted, room),
-            clamped_by_window=room < wanted,
             stop_sequences=request.stop_sequences or (),
-            sampling=self._sampling(request),
+            course=Course(
+                max_tokens=min(wanted, room),
+                clamped=room < wanted,
+                sampling=self._sampling(request),
+                calling=calling,
+                document=document,
+            ),
         )
 
     def count(self, request: Conversation) -> int:
@@ -102,6 +91,7 @@ class Planner:
         """
         check(request)
         refuse_unkept(request)
+        self._constraints.check(request)
         return self._renderer.render(request).tokens
 
     def _sampling(self, request: MessagesRequest) -> Sampling:

@@ -1,8 +1,7 @@
 """Refuses, by path, options that promise something no part of Antiphon keeps yet.
 
-Options that only allow or hint (tools with `tool_choice` auto, strict or not, adaptive thinking, `cache_control`,
-context management, effort, task budgets) are accepted without effect, so that real clients run; these may not be,
-because the client would rely on them.
+Options that only allow or hint (adaptive thinking, `cache_control`, context management, effort, task budgets) are
+accepted without effect, so that real clients run; these may not be, because the client would rely on them.
 """
 
 from __future__ import annotations
@@ -10,9 +9,14 @@ from __future__ import annotations
 from antiphon.core.errors import InvalidRequest
 from antiphon.wire.blocks import (
     Block,
+    BlocksSource,
+    BrowserStateBlock,
     CompactionBlock,
+    DocumentBlock,
     FallbackBlock,
     RedactedThinkingBlock,
+    ResultBlock,
+    SearchResultBlock,
     TextBlock,
     ThinkingBlock,
     ToolReferenceBlock,
@@ -22,7 +26,8 @@ from antiphon.wire.blocks import (
 )
 from antiphon.wire.options import ThinkingBetweenTools, ThinkingEnabled
 from antiphon.wire.request import Conversation, MessagesRequest
-from antiphon.wire.tools import TOOL_TYPES, AnyChoice, NamedChoice, Toolset, TypedTool
+from antiphon.wire.sources import PlainText
+from antiphon.wire.tools import TOOL_TYPES, Toolset, TypedTool
 
 _SERVED_BLOCKS = (
     TextBlock,
@@ -32,7 +37,7 @@ _SERVED_BLOCKS = (
     ToolResultBlock,
     FallbackBlock,
 )
-_SERVED_IN_RESULTS = (TextBlock, ToolReferenceBlock)
+_SERVED_IN_RESULTS = (TextBlock, ToolReferenceBlock, BrowserStateBlock, SearchResultBlock, DocumentBlock)
 
 
 def refuse_unkept(request: Conversation) -> None:
@@ -54,16 +59,10 @@ def refuse_unkept(request: Conversation) -> None:
 
 
 def _refuse_options(request: Conversation) -> None:
-    if isinstance(request.tool_choice, AnyChoice | NamedChoice):
-        _refuse("tool_choice", "forced tool use is")
     if isinstance(request.thinking, ThinkingEnabled):
         _refuse("thinking.budget_tokens", "thinking with a budget is")
     if isinstance(request.thinking, ThinkingBetweenTools):
         _refuse("thinking.type", "thinking between tools is")
-    if request.output_config is not None and request.output_config.format is not None:
-        _refuse("output_config.format", "structured output is")
-    if request.output_format is not None:
-        _refuse("output_format", "structured output is")
     if request.mcp_servers:
         _refuse("mcp_servers", "the MCP connector is")
     if request.billing_policy is not None and request.billing_policy.bill_to == "user_profile":
@@ -98,8 +97,22 @@ def _refuse_block(path: str, block: Block) -> None:
         _refuse(path, f"`{block_type(block)}` blocks are")
     if isinstance(block, ToolResultBlock) and block.content is not None and not isinstance(block.content, str):
         for position, part in enumerate(block.content):
-            if not isinstance(part, _SERVED_IN_RESULTS):
-                _refuse(f"{path}.content.{position}", f"`{block_type(part)}` blocks are")
+            _refuse_result(f"{path}.content.{position}", part)
+
+
+def _refuse_result(path: str, part: ResultBlock) -> None:
+    if not isinstance(part, _SERVED_IN_RESULTS):
+        _refuse(path, f"`{block_type(part)}` blocks are")
+    if isinstance(part, DocumentBlock | SearchResultBlock) and part.citations is not None and part.citations.enabled:
+        _refuse(f"{path}.citations.enabled", "citing is")
+    if not isinstance(part, DocumentBlock):
+        return
+    if not isinstance(part.source, PlainText | BlocksSource):
+        _refuse(f"{path}.source", "documents that are no text are")
+    if isinstance(part.source, BlocksSource) and not isinstance(part.source.content, str):
+        for place, each in enumerate(part.source.content):
+            if not isinstance(each, TextBlock):
+                _refuse(f"{path}.source.content.{place}", f"`{block_type(each)}` blocks are")
 
 
 def _refuse(path: str, what: str) -> None:

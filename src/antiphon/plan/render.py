@@ -17,7 +17,7 @@ import msgspec
 from antiphon.core.clock import Clock
 from antiphon.core.errors import InvalidRequest, WeightsError
 from antiphon.dialect import dialect_named
-from antiphon.dialect.base import Piece, Turn
+from antiphon.dialect.base import CallForm, Piece, Turn
 from antiphon.dialect.template import ChatTemplate, Message, TemplateRefused
 from antiphon.engine.contract import Prompt, TokenSpan
 from antiphon.engine.tokenizer import Tokenizer
@@ -102,6 +102,22 @@ class Renderer:
             folded=shaped is not turns,
             layout=layout,
         )
+
+    @property
+    def call_form(self) -> CallForm:
+        """How this model's family writes a call."""
+        return self._dialect.form
+
+    def write(self, text: str) -> tuple[int, ...]:
+        """The ids of text that the platform writes into an answer; control tokens in it are meant."""
+        ids: list[int] = []
+        for part in self._cut(text):
+            ids += [part] if isinstance(part, int) else self._tokenizer.encode(part)
+        return tuple(ids)
+
+    def control_id(self, text: str) -> int | None:
+        """The id of a control token, if this model has it."""
+        return self._tokenizer.control_id(text)
 
     def _shape(self, turns: list[Turn], thinking: bool) -> tuple[list[Turn], Skeleton]:
         """The turns as the template can take them: as they are, or with system text moved into user turns."""

@@ -6,9 +6,11 @@ Model-dependent rules (prefill, sampling by generation, windows by id) are the p
 from __future__ import annotations
 
 from antiphon.core.errors import InvalidRequest
+from antiphon.plan import toolrules
 from antiphon.wire.blocks import (
     Block,
     ContentBlock,
+    DocumentBlock,
     FallbackBlock,
     ImageBlock,
     McpToolListingBlock,
@@ -29,7 +31,7 @@ from antiphon.wire.blocks import (
 )
 from antiphon.wire.options import ThinkingDisabled, ThinkingEnabled
 from antiphon.wire.request import ABSENT, Conversation, InputMessage, MessagesRequest, Role
-from antiphon.wire.tools import AnyChoice, CallableTool, CustomTool, NamedChoice, TypedTool
+from antiphon.wire.tools import AnyChoice, CustomTool, NamedChoice, TypedTool
 
 _MAX_MESSAGES = 100_000
 _MAX_NAME = 128
@@ -73,7 +75,7 @@ def check(request: Conversation) -> None:
         raise InvalidRequest("Extra inputs are not permitted", path="thinking.disabled.display")
     if isinstance(request, MessagesRequest):
         _check_options(request)
-    tools = _check_tools(request)
+    tools = _check_tools(request) | toolrules.check(request)
     if request.system is not None and not isinstance(request.system, str):
         for index, block in enumerate(request.system):
             _check_text(block.text, "system", f"system.{index}.text")
@@ -82,6 +84,8 @@ def check(request: Conversation) -> None:
     _check_order(request.messages)
     _check_calls(request.messages)
     _check_prefill(request.messages[-1])
+    if _formatted(request):
+        _check_format(request.messages)
 
 
 def _check_options(request: MessagesRequest) -> None:
@@ -98,6 +102,10 @@ def _check_options(request: MessagesRequest) -> None:
             raise InvalidRequest("max_tokens must be at least 1 when streaming", path="max_tokens")
         if isinstance(request.tool_choice, AnyChoice | NamedChoice):
             raise InvalidRequest("max_tokens must be at least 1 when tool use is forced", path="max_tokens")
+        if isinstance(request.thinking, ThinkingEnabled):
+            raise InvalidRequest("max_tokens must be at least 1 when thinking is enabled", path="max_tokens")
+        if _formatted(request):
+            raise InvalidRequest("max_tokens must be at least 1 with structured outputs", path="max_tokens")
 
 
 def _check_tools(request: Conversation) -> frozenset[str]:
@@ -115,8 +123,6 @@ def _check_tools(request: Conversation) -> frozenset[str]:
         seen.add(name)
         if isinstance(tool, CustomTool) and tool.input_schema.get("type") != "object":
             raise InvalidRequest("Input should be 'object'", path=f"tools.{index}.custom.input_schema.type")
-    if request.tools and all(isinstance(tool, CallableTool) and tool.defer_loading for tool in request.tools):
-        raise InvalidRequest("At least one tool must have defer_loading=false.", path="tools")
     if isinstance(request.tool_choice, NamedChoice) and request.tool_choice.name not in seen:
         raise InvalidRequest(f"Tool '{request.tool_choice.name}' not found in provided tools", path="tool_choice")
     return frozenset(seen)
@@ -249,6 +255,30 @@ def _require_answered(open_calls: dict[str, int]) -> None:
             "message.",
             path=f"messages.{number}",
         )
+
+
+def _formatted(request: Conversation) -> bool:
+    """Whether the answer must fit a schema."""
+    asked = request.output_config is not None and request.output_config.format is not None
+    return asked or request.output_format is not None
+
+
+def _check_format(messages: tuple[InputMessage, ...]) -> None:
+    """What a format goes with neither: an answer that was begun, and citations (contract 6)."""
+    if _waits_for_user(messages[-1]):
+        raise InvalidRequest("assistant message prefill is not supported with structured outputs")
+    for number, message in enumerate(messages):
+        for position, block in enumerate(_blocks(message)):
+            path = f"messages.{number}.content.{position}"
+            _check_uncited(block, path)
+            if isinstance(block, ToolResultBlock) and isinstance(block.content, tuple):
+                for place, part in enumerate(block.content):
+                    _check_uncited(part, f"{path}.content.{place}")
+
+
+def _check_uncited(block: Block, path: str) -> None:
+    if isinstance(block, DocumentBlock | SearchResultBlock) and block.citations is not None and block.citations.enabled:
+        raise InvalidRequest("citations are not supported with structured outputs", path=f"{path}.citations.enabled")
 
 
 def _check_prefill(last: InputMessage) -> None:

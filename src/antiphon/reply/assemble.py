@@ -1,26 +1,31 @@
 """From engine steps to the events of one answer; a plain answer is the same events, gathered.
 
-Holds the text block that is open, the characters and possible stop sequences that are not whole yet, and the count of
-tokens. Thinking and tool calls will be further blocks here.
+Holds the block that is open, the characters that are not whole yet, and the count of tokens; what the text of a stretch
+is, a reader of its own says. Thinking will be a further one.
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
 from antiphon.core.errors import invariant
 from antiphon.core.records import Usage
-from antiphon.engine.contract import EngineEvent, Finish, Step
+from antiphon.dialect.stretch import Answer, Between, Document, Ending, Input, Name, Stretch
+from antiphon.engine.contract import Step
+from antiphon.reply.calls import BetweenReader, InputReader, NameReader
 from antiphon.reply.stops import StopMatcher
+from antiphon.reply.text import TextReader
 from antiphon.wire.events import (
     ContentBlockDelta,
     ContentBlockStart,
     ContentBlockStop,
     DeltaUsage,
     Event,
+    InputJsonDelta,
     MessageDelta,
     MessageStart,
     MessageStop,
@@ -28,14 +33,18 @@ from antiphon.wire.events import (
     TextDelta,
 )
 from antiphon.wire.request import MessagesRequest
-from antiphon.wire.response import CacheMiss, Diagnostics, Message, OutputText, StopReason, message_usage
+from antiphon.wire.response import (
+    CacheMiss,
+    Diagnostics,
+    Message,
+    OutputBlock,
+    OutputText,
+    OutputToolUse,
+    StopReason,
+    message_usage,
+)
 
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How a phase ended: the engine's reason, or the stop sequence that ended it."""
-
-    finish: Finish | None = None
-    stop_sequence: str | None = None
+_Reader: TypeAlias = TextReader | NameReader | InputReader | BetweenReader
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -57,10 +66,11 @@ class Conditions(msgspec.Struct, frozen=True):
 
 
 _UNASKED = Conditions()
+_ANSWER = Answer()
 
 
 class Assembler:
-    """One answer in the making.
+    """One answer in the making: one stretch after the other (`begin`), each fed until it has an `ending`.
 
     Args:
         message_id: the answer's id.
@@ -68,6 +78,7 @@ class Assembler:
         usage: what is known before the first token: the input side.
         stop_sequences: apply to the answer's text only (contract messages-and-inference 3.3).
         by_token: each token's text is an event of its own. Otherwise all text is one, at the end: nobody reads along.
+        call_ids: gives each call its id.
     """
 
     def __init__(
@@ -79,6 +90,7 @@ class Assembler:
         *,
         by_token: bool = True,
         conditions: Conditions = _UNASKED,
+        call_ids: Callable[[], str] = lambda: "toolu_",
     ) -> None:
         self._id = message_id
         self._model = model
@@ -86,12 +98,14 @@ class Assembler:
         self._stops = StopMatcher(stop_sequences) if stop_sequences else None
         self._by_token = by_token
         self._conditions = conditions
-        self._unread: list[bytes] = []
+        self._call_ids = call_ids
         self._cut_off = b""
         self._index = 0
         self._open = False
+        self._reader: _Reader = TextReader(_ANSWER, self._stops, by_token=by_token)
+        self._made = 0
         self.output_tokens = 0
-        self.outcome: Outcome | None = None
+        self.ending: Ending | None = None
 
     @property
     def usage(self) -> Usage:
@@ -112,32 +126,55 @@ class Assembler:
             )
         )
 
+    def begin(self, stretch: Stretch, *, written: int = 0, instead: bool = False) -> list[Event]:
+        """What comes next. `written` tokens were put there by the platform; with `instead`, in the place of what the
+        last stretch made."""
+        if instead:
+            self.output_tokens -= self._made
+        self._made = 0
+        self.output_tokens += written
+        self.ending = None
+        self._cut_off = b""
+        match stretch:
+            case Answer():
+                self._reader = TextReader(stretch, self._stops, by_token=self._by_token)
+            case Document():
+                self._reader = TextReader(_ANSWER, self._stops, by_token=self._by_token)
+            case Name():
+                self._reader = NameReader(stretch)
+            case Input():
+                self._reader = InputReader(stretch, by_token=self._by_token)
+                return [*self._closed(), self._opened(stretch)]
+            case Between():
+                self._reader = BetweenReader(stretch)
+        return []
+
     def feed(self, step: Step) -> list[Event]:
-        """The events of one engine step. `outcome` is set once the phase is over; further steps are not wanted then."""
-        texts: list[str] = []
-        if self._stops is not None:
-            texts = self._until_stop(step.events, self._stops)
+        """The events of one engine step. `ending` is set once the stretch is over; no further step is wanted then."""
+        reader, shown = self._reader, []
+        if reader.ends_anywhere:
+            for event in step.events:
+                self._count(event.tokens)
+                shown += reader.feed(self._decode(event.data), event)
+                if reader.how is not None:
+                    if reader.how == "call" and not event.data:
+                        self._count(-event.tokens)  # the control token is written with what follows it
+                    break
         else:
-            self.output_tokens += sum([event.tokens for event in step.events])
-            parts = [event.data for event in step.events]
-            if self._by_token:
-                texts = self._decode_each(parts)
-            else:
-                self._unread += parts
-        if step.finish is not None and self.outcome is None:
-            self.outcome = Outcome(finish=step.finish)
-            texts.append(self._rest())
-        return self._shown(texts)
+            self._count(sum([event.tokens for event in step.events]))
+            shown = reader.feed_all(self._decode_each([event.data for event in step.events]))
+        if reader.how is None and step.finish is not None:
+            reader.how = "length" if step.finish.reason == "length" else "end"
+            shown += reader.rest(self._decode(b"", final=True))
+        if reader.how is not None:
+            self.ending = reader.ending(self.output_tokens, self._made)
+        return self._deltas(shown, reader)
 
     def end(self, stop_reason: StopReason) -> list[Event]:
         """The last events: they leave once the usage record is durable."""
-        invariant(self.outcome is not None, "an answer ends after its last phase")
-        out: list[Event] = []
-        if self._open:
-            out.append(ContentBlockStop(self._index))
-            self._open = False
+        out: list[Event] = self._closed()
         usage = self.usage
-        stop_sequence = self.outcome.stop_sequence if self.outcome else None
+        stop_sequence = self.ending.sequence if self.ending else None
         out.append(
             MessageDelta(
                 StopDelta(stop_reason, stop_sequence),
@@ -152,17 +189,9 @@ class Assembler:
         out.append(MessageStop())
         return out
 
-    def _until_stop(self, events: Sequence[EngineEvent], stops: StopMatcher) -> list[str]:
-        """Token by token, because the count of tokens ends with the one that completes a stop sequence."""
-        texts: list[str] = []
-        for event in events:
-            self.output_tokens += event.tokens
-            text, stopped = stops.feed(self._decode(event.data))
-            texts.append(text)
-            if stopped is not None:
-                self.outcome = Outcome(stop_sequence=stopped)
-                break
-        return texts
+    def _count(self, tokens: int) -> None:
+        self._made += tokens
+        self.output_tokens += tokens
 
     def _decode_each(self, parts: Sequence[bytes]) -> list[str]:
         try:
@@ -179,28 +208,40 @@ class Assembler:
         self._cut_off = data[used:]
         return text
 
-    def _rest(self) -> str:
-        """What was held back, once it is known that nothing follows."""
-        text = self._decode(b"".join(self._unread), final=True)
-        return text if self._stops is None else self._stops.feed(text)[0] + self._stops.rest()
-
-    def _shown(self, texts: Sequence[str]) -> list[Event]:
-        events: list[Event] = [ContentBlockDelta(self._index, TextDelta(text)) for text in texts if text]
+    def _deltas(self, texts: Sequence[str], reader: _Reader) -> list[Event]:
+        kind = InputJsonDelta if isinstance(reader, InputReader) else TextDelta
+        events: list[Event] = [ContentBlockDelta(self._index, kind(text)) for text in texts if text]
         if events and not self._open:
             self._open = True
             events.insert(0, ContentBlockStart(self._index, OutputText("")))
         return events
 
+    def _opened(self, call: Input) -> Event:
+        self._open = True
+        toolset = msgspec.UNSET if call.toolset is None else call.toolset
+        shell = OutputToolUse(id=self._call_ids(), name=call.name, input={}, toolset_name=toolset)
+        return ContentBlockStart(self._index, shell)
+
+    def _closed(self) -> list[Event]:
+        if not self._open:
+            return []
+        self._open = False
+        self._index += 1
+        return [ContentBlockStop(self._index - 1)]
+
 
 def gather(start: MessageStart, events: Sequence[Event]) -> Message:
     """The whole message that a stream of events amounts to, as a client's own accumulator would build it."""
     message = start.message
-    texts: list[list[str]] = []
+    blocks: list[OutputBlock] = []
+    pieces: list[list[str]] = []
     for event in events:
         if isinstance(event, ContentBlockDelta):
-            texts[event.index].append(event.delta.text)
+            delta = event.delta
+            pieces[event.index].append(delta.text if isinstance(delta, TextDelta) else delta.partial_json)
         elif isinstance(event, ContentBlockStart):
-            texts.append([])
+            blocks.append(event.content_block)
+            pieces.append([])
         elif isinstance(event, MessageDelta):
             message = msgspec.structs.replace(
                 message,
@@ -209,4 +250,11 @@ def gather(start: MessageStart, events: Sequence[Event]) -> Message:
                 usage=msgspec.structs.replace(message.usage, output_tokens=event.usage.output_tokens),
             )
     invariant(message.stop_reason is not None, "a stream ends with message_delta")
-    return msgspec.structs.replace(message, content=tuple(OutputText("".join(parts)) for parts in texts))
+    content = tuple(_whole(block, "".join(parts)) for block, parts in zip(blocks, pieces, strict=True))
+    return msgspec.structs.replace(message, content=content)
+
+
+def _whole(block: OutputBlock, text: str) -> OutputBlock:
+    if isinstance(block, OutputText):
+        return OutputText(text)
+    return msgspec.structs.replace(block, input=msgspec.json.decode(text or "{}"))

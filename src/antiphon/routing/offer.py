@@ -40,7 +40,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Adaptive thinking, effort and context edits are accepted as hints, without effect so far: not advertised.
-SERVED = Offer(thinking=frozenset({"disabled"}))
+SERVED = Offer(structured_outputs=True, thinking=frozenset({"disabled"}))
 
 
 def capabilities(card: ModelCard, rules: ClaudeRules | None = None, offer: Offer = SERVED) -> ModelCapabilities:

@@ -173,6 +173,3 @@ def _check_prefill(rules: ClaudeRules, kind: str | None, request: Conversation) 
         )
     if kind in _THINKS:
         raise InvalidRequest("assistant message prefill is not supported when thinking is enabled")
-    structured = request.output_config is not None and request.output_config.format is not None
-    if structured or request.output_format is not None:
-        raise InvalidRequest("assistant message prefill is not supported with structured outputs")

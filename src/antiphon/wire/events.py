@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 
 from antiphon.wire.errors import ErrorBody
-from antiphon.wire.response import Message, OutputText, StopReason
+from antiphon.wire.response import Message, OutputBlock, StopReason
 
 
 class MessageStart(msgspec.Struct, frozen=True, tag="message_start", tag_field="type"):
@@ -20,16 +20,22 @@ class MessageStart(msgspec.Struct, frozen=True, tag="message_start", tag_field="
 
 class ContentBlockStart(msgspec.Struct, frozen=True, tag="content_block_start", tag_field="type"):
     index: int
-    content_block: OutputText
+    content_block: OutputBlock
 
 
 class TextDelta(msgspec.Struct, frozen=True, tag="text_delta", tag_field="type", gc=False):
     text: str
 
 
+class InputJsonDelta(msgspec.Struct, frozen=True, tag="input_json_delta", tag_field="type", gc=False):
+    """A piece of a call's input as JSON text; all of them in a row are the input."""
+
+    partial_json: str
+
+
 class ContentBlockDelta(msgspec.Struct, frozen=True, tag="content_block_delta", tag_field="type", gc=False):
     index: int
-    delta: TextDelta
+    delta: TextDelta | InputJsonDelta
 
 
 class ContentBlockStop(msgspec.Struct, frozen=True, tag="content_block_stop", tag_field="type"):

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from antiphon.core.records import Usage
+from antiphon.wire.blocks import JsonObject
 
 StopReason: TypeAlias = Literal[
     "end_turn",
@@ -24,6 +25,24 @@ class OutputText(msgspec.Struct, tag="text", tag_field="type"):
 
     text: str
     citations: None = None
+
+
+class DirectCaller(msgspec.Struct, frozen=True, tag="direct", tag_field="type"):
+    """A call that the model makes itself, not a program of its."""
+
+
+class OutputToolUse(msgspec.Struct, frozen=True, tag="tool_use", tag_field="type", kw_only=True):
+    """A call of a client's tool. In a stream it starts with an empty input."""
+
+    id: str
+    name: str
+    input: JsonObject
+    caller: DirectCaller = DirectCaller()
+    toolset_name: str | msgspec.UnsetType = msgspec.UNSET
+    """The toolset whose member is called; not there for other tools."""
+
+
+OutputBlock: TypeAlias = OutputText | OutputToolUse
 
 
 class CacheCreation(msgspec.Struct, frozen=True):
@@ -69,7 +88,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["message"] = "message"
     role: Literal["assistant"] = "assistant"
     model: str
-    content: tuple[OutputText, ...]
+    content: tuple[OutputBlock, ...]
     stop_reason: StopReason | None
     stop_sequence: str | None = None
     stop_details: None = None

@@ -117,10 +117,19 @@ class MemberConfig(msgspec.Struct, frozen=True):
 
 
 class Toolset(Tool, frozen=True, kw_only=True):
-    """Many tools of one kind, without a name of its own."""
+    """Many tools of one kind, without a name of its own. The fields after `configs` are read only to be refused
+    (`plan.toolrules`)."""
 
     type: str
     configs: dict[str, MemberConfig] | None = None
+    name: str | None = None
+    strict: bool | None = None
+    defer_loading: bool | None = None
+    allowed_callers: tuple[str, ...] | None = None
+    input_examples: tuple[JsonObject, ...] | None = None
+    display_width_px: int | None = None
+    display_height_px: int | None = None
+    display_number: int | None = None
 
 
 class McpToolset(Toolset, frozen=True, kw_only=True):

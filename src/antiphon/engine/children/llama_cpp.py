@@ -52,23 +52,26 @@ class _TokenizeReply(msgspec.Struct):
 class Body:
     """The library, loaded, and the requests it works on."""
 
-    def __init__(self, http: aiohttp.ClientSession, address: str, key: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, address: str, key: str, markup: tuple[int, ...]) -> None:
         self._http = http
         self._address = address
         self._headers = {"Authorization": f"Bearer {key}"}
+        self._markup = markup
 
     async def generate(self, command: Generate) -> AsyncIterator[Report]:
         """Run one phase. Leaving early closes the connection, at which the library stops within one step."""
         request = completion(
-            command.prompt, command.max_tokens, command.sampling, slot=command.seat, reuse=command.reuse
-        )
+            command.prompt, command.max_tokens, command.sampling, slot=command.seat, reuse=command.reuse,
+            grammar=command.grammar, logprobs=command.logprobs, markup=self._markup,
+        )  # fmt: skip
         body = msgspec.json.encode(request)
         async with self._http.post(f"{self._address}/completion", data=body, headers=self._headers) as reply:
             if reply.status != 200:
                 text = await reply.text()
-                yield Failed(command.request, f"the library answered {reply.status}: {text[:300]}")
+                fault = reply.status == 400 and command.grammar is not None
+                yield Failed(command.request, f"the library answered {reply.status}: {text[:300]}", fault)
                 return
-            reader = CompletionReader(command.max_tokens, command.stop_tokens)
+            reader = CompletionReader(command.max_tokens, command.stop_tokens, command.grammar)
             async for data in reply.content.iter_any():
                 for report in _reports(command.request, reader.feed(data)):
                     yield report
@@ -87,7 +90,7 @@ def _reports(request: int, heard: Heard) -> Iterator[Report]:
     if heard.reused is not None:
         yield Progress(request, heard.reused)
     if heard.events:
-        yield Made(request, tuple([(event.data, event.tokens, event.ids) for event in heard.events]))
+        yield Made(request, tuple([msgspec.structs.astuple(event) for event in heard.events]))
     if heard.finish is not None:
         yield Done(request, heard.finish.reason, heard.finish.reused_tokens or 0)
 
@@ -208,7 +211,7 @@ async def main(path: str) -> None:
                         writer.write(pack(Failed(0, str(error)[:300])))
                         await writer.drain()
                         return
-                    loaded.append((Body(http, server.listening_address, key), server))
+                    loaded.append((Body(http, server.listening_address, key, command.markup_tokens), server))
                     writer.write(pack(Loaded()))
                 await Connection(loaded[0][0], reader, writer).serve()
             except (asyncio.IncompleteReadError, ConnectionError):

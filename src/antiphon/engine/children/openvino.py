@@ -40,8 +40,10 @@ from antiphon.engine.frames import (
     decode_command,
     pack,
 )
+from antiphon.engine.grammar_text import ebnf
 
 _BLOCK = 32  # tokens of a KV block in this library
+_MOST_MIN_P = 0.9999  # it refuses 1, which means the same
 _PARENT_SECONDS = 1.0
 _LENGTH = struct.Struct(">I")
 
@@ -103,21 +105,25 @@ class Job:
         self.handle = handle
         self._visible = command.max_tokens
         self._made = 0
+        self._logprobs = command.logprobs
 
     def reports(self) -> list[Report]:
         """What the last step made of it; `Done` or `Failed` comes last of all."""
         ids: list[int] = []
+        logprobs: list[float] = []
         finish = genai.GenerationFinishReason.NONE
         while self.handle.can_read():
             for output in self.handle.read().values():
                 ids += output.generated_ids
+                logprobs += output.generated_log_probs if self._logprobs else []
                 finish = output.finish_reason
         self._made += len(ids)
         out: list[Report] = []
         if ids:
             # A phase of no tokens makes one all the same: the library cannot do without.
             stopped = finish == genai.GenerationFinishReason.STOP
-            out.append(Tokens(self.request, tuple(ids), stopped) if self._visible else Progress(self.request, None))
+            made = Tokens(self.request, tuple(ids), stopped, tuple(logprobs))
+            out.append(made if self._visible else Progress(self.request, None))
         if finish == genai.GenerationFinishReason.STOP:
             out.append(Done(self.request, "stop", None))
         elif finish == genai.GenerationFinishReason.LENGTH:
@@ -151,9 +157,12 @@ class Body:
         self._warm_up(load.chunk_tokens)
 
     def _warm_up(self, tokens: int) -> None:
-        """Answer once before anybody is told that it can be done: the first steps compile kernels, for seconds."""
+        """Answer once before anybody is told that it can be done: the first steps compile kernels, and the first
+        grammar reads the whole vocabulary, for seconds."""
         prompt = openvino.Tensor(np.zeros((1, max(1, tokens)), dtype=np.int64))
-        handle = self._pipeline.add_request(next(self._numbers), prompt, _config(Sampling(temperature=0), 2, set()))
+        config = _config(Sampling(temperature=0), 2, set())
+        config.structured_output_config = genai.StructuredOutputConfig(grammar='root ::= "a"')
+        handle = self._pipeline.add_request(next(self._numbers), prompt, config)
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         if not handle.can_read():
@@ -198,9 +207,13 @@ class Body:
 
     def _generate(self, command: Generate) -> list[Report]:
         prompt = openvino.Tensor(np.array([command.prompt], dtype=np.int64))
-        stops = {*command.stop_tokens, *self._end_tokens}
+        # Under a grammar the library takes stop tokens for ends of the turn: for what may come after all else.
+        stops = {*(command.stop_tokens if command.grammar is None else ()), *self._end_tokens}
         try:
             config = _config(command.sampling, max(1, command.max_tokens), stops)
+            config.logprobs = int(command.logprobs)
+            if command.grammar is not None:
+                config.structured_output_config = genai.StructuredOutputConfig(grammar=ebnf(command.grammar))
             handle = self._pipeline.add_request(next(self._numbers), prompt, config)
         except RuntimeError as error:
             return [Failed(command.request, f"the library refused the request: {error}"[:300])]
@@ -216,7 +229,7 @@ def _config(sampling: Sampling, max_tokens: int, stops: set[int]) -> genai.Gener
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
-        config.min_p = sampling.min_p
+        config.min_p = min(sampling.min_p, _MOST_MIN_P)
         if sampling.top_k > 0:
             config.top_k = sampling.top_k
         config.rng_seed = sampling.seed if sampling.seed is not None else _fresh_seed()

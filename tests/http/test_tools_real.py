@@ -1,0 +1,81 @@
+"""Tools and structured outputs on real models: valid whatever the model is like, and called where it can call at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import jsonschema_rs
+import pytest
+from anthropic import beta_tool
+from hypothesis import HealthCheck, given, settings
+from pydantic import BaseModel
+
+from random_schemas import objects, schemas
+from running import Running, text_of
+
+pytestmark = pytest.mark.real
+
+MODEL: Any = "claude-haiku-5-5"
+GREEDY: Any = {"extra_body": {"temperature": 0}, "extra_headers": {"anthropic-version": "2023-06-01"}}
+
+
+class Maker(BaseModel):
+    name: str
+    country: str
+
+
+class Car(BaseModel):
+    maker: Maker
+    colour: Literal["red", "green", "blue"]
+    doors: int
+    nickname: str | None
+
+
+def test_the_default_model_goes_once_through_the_runner(qwen: Running) -> None:
+    asked: list[str] = []
+
+    @beta_tool
+    def count_free_seats(flight: str) -> str:
+        """How many seats of a flight are free."""
+        asked.append(flight)
+        return "7"
+
+    runner = qwen.client(timeout=300).beta.messages.tool_runner(
+        model=MODEL, max_tokens=200, tools=[count_free_seats],
+        messages=[{"role": "user", "content": "How many seats are left on flight LH123?"}], **GREEDY,
+    )  # fmt: skip
+    final: Any = runner.until_done()
+    assert asked == ["LH123"]
+    assert "7" in text_of(final)
+    assert final.stop_reason == "end_turn"
+
+
+def test_the_default_model_fills_nested_models(qwen: Running) -> None:
+    parsed = qwen.client(timeout=300).messages.parse(
+        model=MODEL, max_tokens=200, output_format=Car, **GREEDY,
+        messages=[{"role": "user", "content": "Describe a red Toyota with four doors. Toyota is a maker from Japan."}],
+    )  # fmt: skip
+    assert parsed.parsed_output is not None
+    assert parsed.parsed_output.maker.name == "Toyota"
+    assert parsed.parsed_output.colour == "red"
+
+
+@settings(
+    max_examples=8, derandomize=True, deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+@given(schema=objects(schemas(2)))
+def test_the_smallest_model_answers_in_every_schema(smol: Running, schema: dict[str, Any]) -> None:
+    message = smol.client(timeout=300).messages.create(
+        model=MODEL, max_tokens=120, messages=[{"role": "user", "content": "Make an example."}],
+        output_config={"format": {"type": "json_schema", "schema": schema}}, **GREEDY,
+    )  # fmt: skip
+    text = text_of(message) if message.content else ""
+    if message.stop_reason == "max_tokens":
+        # It went on in a text of its own making; between members there is nothing that it could go on with.
+        assert text
+        assert not text.endswith("   ")
+        return
+    assert message.stop_reason == "end_turn"
+    jsonschema_rs.validate(schema, json.loads(text))
