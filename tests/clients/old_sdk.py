@@ -77,6 +77,31 @@ def tools(client: Client) -> Any:
     return {"text": message.content[0].text, "stop_reason": message.stop_reason}
 
 
+def loop(client: Client) -> Any:
+    """A loop by hand: streamed calls, parallel in the second step, and one result that is an error."""
+    turns: list[Any] = [{"role": "user", "content": "How is it everywhere?"}]
+    steps: list[Any] = []
+    while len(steps) < 4:
+        with client.messages.stream(model=MODEL, max_tokens=200, messages=turns, tools=[TOOL]) as answer:
+            pieces = [(event.partial_json, event.snapshot) for event in answer if event.type == "input_json"]
+            final = answer.get_final_message()
+        calls = [block for block in final.content if block.type == "tool_use"]
+        steps.append({"message": final.to_dict(), "pieces": pieces})
+        if final.stop_reason != "tool_use":
+            break
+        turns += [{"role": "assistant", "content": final.content}, {"role": "user", "content": _results(calls)}]
+    return steps
+
+
+def _results(calls: list[Any]) -> list[Any]:
+    results = []
+    for call in calls:
+        city = call.input["city"]
+        told = {"is_error": True, "content": "no such city"} if city == "Utopia" else {"content": f"sunny in {city}"}
+        results.append({"type": "tool_result", "tool_use_id": call.id, **told})
+    return results
+
+
 def beta(client: Client) -> Any:
     message = client.beta.messages.create(
         model=MODEL,
@@ -118,7 +143,7 @@ def _refusal(attempt: Callable[[], Any]) -> Any:
     return None
 
 
-CASES = (version, create, temperature, stream, from_async, count, tools, beta, models, errors)
+CASES = (version, create, temperature, stream, from_async, count, tools, loop, beta, models, errors)
 
 if __name__ == "__main__":
     with anthropic.Anthropic(max_retries=0) as official:

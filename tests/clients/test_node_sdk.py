@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from installs import HERE, node, node_modules
+from installs import told_by_node
 from recording import Recorder, recording
 from running import Running, scripted_settings
 
@@ -38,25 +34,10 @@ class Outcome(msgspec.Struct):
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     folder = tmp_path_factory.mktemp("node")
-    # Node looks for a module's imports beside the module.
-    (folder / "node_modules").symlink_to(node_modules("node"))
-    shutil.copy(HERE / "node" / "sdk.mjs", folder)
     server = Running(scripted_settings(folder, SCRIPT, body_bytes=50_000))
     with recording(server.base_url) as wire:
-        told = _run(folder / "sdk.mjs", {"ANTHROPIC_BASE_URL": wire.base_url, "ANTHROPIC_API_KEY": server.key})
+        told = told_by_node("sdk.mjs", folder, base_url=wire.base_url, key=server.key)
     yield Outcome(told, wire, server.records())
-
-
-def _run(script: Path, environment: dict[str, str]) -> dict[str, Any]:
-    done = subprocess.run(
-        [node().node, script],
-        env={"PATH": os.environ["PATH"]} | environment,
-        capture_output=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return dict(msgspec.json.decode(done.stdout))
 
 
 def test_create_gives_the_message_and_its_request_id(outcome: Outcome) -> None:

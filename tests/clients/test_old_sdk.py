@@ -18,6 +18,15 @@ from running import Running, scripted_settings
 #: The first run on a machine downloads the SDK.
 pytestmark = pytest.mark.timeout(600)
 ANSWER = "Good day to you."
+SCRIPT = f"""
+rules:
+  - {{match: Hello, text: '{ANSWER}'}}
+  - {{match: no such city, text: It is sunny in two of them.}}
+  - match: sunny in Paris
+    delay_ms: 1
+    calls: [{{name: get_weather, input: {{city: Rome}}}}, {{name: get_weather, input: {{city: Utopia}}}}]
+  - {{match: How is it, delay_ms: 1, text: I will look., calls: [{{name: get_weather, input: {{city: Paris}}}}]}}
+"""
 
 
 class Outcome(msgspec.Struct):
@@ -31,8 +40,7 @@ class Outcome(msgspec.Struct):
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     python = python_with("old_sdk.txt")
-    script = f"rules: [{{match: 'Hello', text: '{ANSWER}'}}]"
-    server = Running(scripted_settings(tmp_path_factory.mktemp("old"), script, body_bytes=50_000))
+    server = Running(scripted_settings(tmp_path_factory.mktemp("old"), SCRIPT, body_bytes=50_000))
     with recording(server.base_url) as wire:
         told = _run(python, {"ANTHROPIC_BASE_URL": wire.base_url, "ANTHROPIC_API_KEY": server.key})
     yield Outcome(told, wire, server.records())
@@ -104,6 +112,26 @@ def test_tools_may_be_defined_called_and_answered(outcome: Outcome) -> None:
     assert outcome.told["tools"] == {"text": ANSWER, "stop_reason": "end_turn"}
 
 
+def test_a_loop_by_hand_goes_on_until_no_tool_is_called(outcome: Outcome) -> None:
+    steps = outcome.told["loop"]
+    messages = [step["message"] for step in steps]
+    assert [message["stop_reason"] for message in messages] == ["tool_use", "tool_use", "end_turn"]
+    assert [[block["type"] for block in message["content"]] for message in messages] == [
+        ["text", "tool_use"],
+        ["tool_use", "tool_use"],
+        ["text"],
+    ]
+    calls = [block for message in messages for block in message["content"] if block["type"] == "tool_use"]
+    assert [call["input"]["city"] for call in calls] == ["Paris", "Rome", "Utopia"]
+    assert len({call["id"] for call in calls}) == 3
+    assert messages[2]["content"][0]["text"] == "It is sunny in two of them."
+    # It reads what has come so far of an input after each piece.
+    assert steps[0]["pieces"][-1][1] == {"city": "Paris"}
+    assert "".join(piece for piece, _ in steps[0]["pieces"]) == '{"city": "Paris"}'
+    billed = [message["usage"]["input_tokens"] for message in messages]
+    assert billed == sorted(set(billed))
+
+
 @pytest.mark.behaviour("client-surface-0-beta-query-is-let-be")
 def test_beta_calls_go_to_the_older_url_and_unknown_betas_are_named(outcome: Outcome) -> None:
     assert outcome.told["beta"] == {"text": ANSWER, "type": "BetaMessage"}
@@ -151,4 +179,4 @@ def test_each_refusal_is_its_own_class_of_error(
 def test_what_was_answered_was_recorded_and_nothing_else(outcome: Outcome) -> None:
     answered = [seen for seen in outcome.wire.of("/v1/messages") if seen.status == 200]
     assert len(outcome.ledger) == len(answered)
-    assert {record.outcome for record in outcome.ledger} == {"end_turn", "max_tokens"}
+    assert {record.outcome for record in outcome.ledger} == {"end_turn", "max_tokens", "tool_use"}

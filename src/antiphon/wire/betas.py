@@ -52,6 +52,7 @@ KNOWN = frozenset(
         "compact-2026-09-04",
         "mcp-tunnels-2026-06-22",
         "structured-outputs-2025-11-13",
+        "structured-outputs-2025-12-15",  # sent by SDKs, in no published list
         "task-budgets-2026-03-13",
         "thinking-display-updates-2026-08-18",
         "thinking-binding-controls-2026-08-01",
