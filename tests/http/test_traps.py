@@ -1,7 +1,7 @@
 """The traps that broke other servers (contract platform-and-tools 13), a test for each, named after it.
 
-Not here yet: a tool block's stop reason (trap 7), grammar failures (trap 11 beyond
-acceptance) and web search (trap 14, with the server tools).
+A tool block's stop reason (trap 7) is proven with Claude Code itself (`tests/clients/test_claude_code_tools.py`). Not
+here yet: web search (trap 14, with the server tools).
 """
 
 from __future__ import annotations
