@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from antiphon.core.errors import InvalidRequest
 from antiphon.dialect import dialect_named
 from antiphon.dialect.base import Turn
+from antiphon.dialect.hermes import Hermes
 from antiphon.dialect.json_text import json_text
 from antiphon.wire.parse import parse_messages
 
@@ -180,4 +181,7 @@ def test_calls_are_what_qwens_own_template_writes(qwen_file: Any) -> None:
         ],
     )
     for turn in ours:
-        assert f"<|im_start|>{turn.role}\n{turn.text}<|im_end|>\n" in theirs
+        # But for the sentence that is ours.
+        text = turn.text.removesuffix(Hermes.after_results)
+        assert f"<|im_start|>{turn.role}\n{text}<|im_end|>\n" in theirs
+    assert ours[-1].text.endswith(Hermes.after_results)

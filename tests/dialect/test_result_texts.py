@@ -9,6 +9,7 @@ import pytest
 
 from antiphon.core.errors import InvalidRequest
 from antiphon.dialect import dialect_named
+from antiphon.dialect.hermes import Hermes
 from antiphon.wire.parse import parse_messages
 
 
@@ -18,7 +19,8 @@ def read(content: Any, tools: list[Any] | None = None, **fields: Any) -> str:
     body = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [block]}], "tools": tools or []}
     turn = dialect_named("hermes").turns(parse_messages(json.dumps(body).encode()).request)[-1]
     assert all(piece.trusted or piece.path == "messages.0.content.0" for piece in turn.pieces)
-    return turn.text.removeprefix("<tool_response>\n").removesuffix("\n</tool_response>")
+    said = turn.text.removesuffix(Hermes.after_results)
+    return said.removeprefix("<tool_response>\n").removesuffix("\n</tool_response>")
 
 
 def text(value: str) -> dict[str, str]:

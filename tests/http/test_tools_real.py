@@ -33,21 +33,22 @@ class Car(BaseModel):
 
 
 def test_the_default_model_goes_once_through_the_runner(qwen: Running) -> None:
-    asked: list[str] = []
+    """Both engines call here; of questions, llama.cpp's copy of this model rather speaks."""
+    sent: list[tuple[str, str]] = []
 
     @beta_tool
-    def count_free_seats(flight: str) -> str:
-        """How many seats of a flight are free."""
-        asked.append(flight)
-        return "7"
+    def send_message(to: str, text: str) -> str:
+        """Send a message."""
+        sent.append((to, text))
+        return "sent"
 
     runner = qwen.client(timeout=300).beta.messages.tool_runner(
-        model=MODEL, max_tokens=200, tools=[count_free_seats],
-        messages=[{"role": "user", "content": "How many seats are left on flight LH123?"}], **GREEDY,
+        model=MODEL, max_tokens=200, tools=[send_message],
+        messages=[{"role": "user", "content": "Send Bob the message 'hello'."}], **GREEDY,
     )  # fmt: skip
     final: Any = runner.until_done()
-    assert asked == ["LH123"]
-    assert "7" in text_of(final)
+    assert sent == [("Bob", "hello")]
+    assert text_of(final)
     assert final.stop_reason == "end_turn"
 
 

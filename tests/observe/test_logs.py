@@ -167,7 +167,7 @@ def test_a_defect_is_told_by_kind_and_place_alone(
     if step == "plan":
         monkeypatch.setattr(Planner, "plan", broken)
     else:
-        monkeypatch.setattr("antiphon.plan.plan.Plan.first", lambda self: broken(self, self))
+        monkeypatch.setattr("antiphon.plan.phases.Course.first", lambda self: broken(self, self))
     with structlog.testing.capture_logs() as lines:
         reply = httpx2.post(
             f"{server.base_url}/v1/messages",

@@ -115,7 +115,7 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     form: ClassVar[CallForm]
-    #: What is said once behind the results of a turn.
+    #: What is said behind the results of a message that ends with them.
     after_results: ClassVar[str] = ""
 
     def turns(self, conversation: Conversation) -> list[Turn]:
@@ -182,17 +182,13 @@ class Dialect(ABC):
         if isinstance(message.content, str):
             return [_text(message.content, f"{path}.0")] if message.content else []
         parts: list[_Part] = []
-        last_result: int | None = None
         for position, block in enumerate(message.content):
             part = self._block(block, f"{path}.{position}", deferred)
-            if part is None:
-                continue
-            if isinstance(block, ToolResultBlock):
-                last_result = len(parts)
-            parts.append(part)
-        if last_result is not None and self.after_results:
-            told = parts[last_result].pieces
-            parts[last_result] = _Part((*told, Piece(self.after_results, told[-1].path, trusted=True)), is_text=False)
+            if part is not None:
+                parts.append(part)
+        if message.content and isinstance(message.content[-1], ToolResultBlock) and self.after_results:
+            said = Piece(self.after_results, trusted=True)
+            parts[-1] = _Part((*parts[-1].pieces, said), is_text=False)
         return parts
 
     def _block(self, block: ContentBlock, path: str, deferred: _Deferred) -> _Part | None:
