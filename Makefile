@@ -24,8 +24,9 @@ demo: setup ## fetch the default model, start the server, stream an answer
 serve: setup ## start the server
 	@$(BIN)/antiphon serve
 
-test: setup ## all tests
-	$(BIN)/pytest
+# Of one file, tests share servers and models: they stay together.
+test: setup ## all tests, two files at a time
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check src tests bench

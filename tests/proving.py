@@ -1,12 +1,14 @@
 """Counts, in a run of the tests, the documented behaviours that the run proved. A plugin, loaded by conftest.py.
 
 A behaviour is proven by a run when each of its tests ran in it and passed, with every parameter that carries its id.
-A test that was skipped, that failed or that was not selected proves nothing.
+A test that was skipped, that failed or that was not selected proves nothing. Where pytest-xdist runs them, its workers
+collect and tell the main process what they did.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +17,7 @@ from manifest import Behaviour, behaviours
 
 _KEY = pytest.StashKey["Proving"]()
 _SHOWN = 10
+_TOLD = "proving"
 
 
 class Proving:
@@ -34,6 +37,21 @@ class Proving:
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._left_out.update(item.nodeid for item in items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker has ended; one that crashed told nothing, and its tests count as not run."""
+        told = getattr(node, "workeroutput", {}).get(_TOLD)
+        if told is not None:
+            for name, test, items in told["items"]:
+                self._items[name, test].update(items)
+            self._left_out.update(told["left out"])
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            items = [[name, test, sorted(items)] for (name, test), items in self._items.items()]
+            output[_TOLD] = {"items": items, "left out": sorted(self._left_out)}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" and report.passed:

@@ -205,3 +205,22 @@ def test_a_run_counts_what_it_proved(pytester: pytest.Pytester, selection: list[
     pytester.inline_run("-p", "no:cacheprovider", *selection, plugins=[proving])
     line = proving.lines(listed)[0]
     assert line == f"behaviours: {told}, 1 deferred to later parts (batches 1)"
+
+
+def test_a_run_by_several_workers_counts_the_same(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = behaviour: x")
+    pytester.makepyfile(test_inner=INNER_TESTS)
+    pytester.makeconftest(
+        f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from manifest import Behaviour
+from proving import _KEY, pytest_configure
+LIST = {LIST!r}
+def pytest_terminal_summary(terminalreporter, config):
+    listed = [Behaviour(n, "1", [1], "s", [f"test_inner.py::{{t}}" for t in tests]) for n, tests in LIST.items()]
+    terminalreporter.write_line(config.stash[_KEY].lines(listed)[0])
+"""
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis", "-n", "2")
+    result.stdout.fnmatch_lines(["behaviours: 6 listed, 3 proven by this run, 3 not proven*"])
