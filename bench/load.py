@@ -23,7 +23,7 @@ from rich.console import Console
 
 _SCRIPT = Path(__file__).parent / "requests.lua"
 _ROOT = Path(__file__).parent.parent
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0
 _SETTLE_SECONDS = 30.0
 #: Idle is who takes less than this of the CPU in so long: one tick of the clock that Linux counts CPU time with.
 _IDLE_CPU, _IDLE_SECONDS = 0.011, 0.3

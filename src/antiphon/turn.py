@@ -193,6 +193,8 @@ class Turn:
         part = self._plan.course.first()
         while not isinstance(part, Done):
             part = self._plan.course.next(part, await self._phase(seat, part, sink))
+        if part.used is not None:
+            self._answer.output_tokens = part.used
         return part.stop_reason
 
     async def _phase(self, seat: Seat, part: Part, sink: Sink) -> Ending:

@@ -84,7 +84,8 @@ async def test_a_seats_next_phase_goes_before_the_cold_prompts_that_wait(desk: D
                 desk.ask(prompt, phase, seated=lambda: seated.add(name), begun=lambda: order.append(name))
             )
 
-        cold = [ask(f"cold {number}", LONG_TOKENS if number == 0 else 20) for number in range(4)]
+        # Each longer than any body's chunk: a shorter prompt is no cold one, and waits for nobody.
+        cold = [ask(f"cold {number}", LONG_TOKENS if number == 0 else 160) for number in range(4)]
         await desk.until(lambda: bool(seated))
         late = {f"cold {number}" for number in range(4)} - seated
         assert late

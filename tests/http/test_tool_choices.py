@@ -139,3 +139,11 @@ def test_ids_that_cannot_be_forced_say_so_where_their_rules_bind(server: Running
 def test_an_id_that_can_be_forced_is(bound: Running) -> None:
     for model in ("claude-haiku-5-5", "claude-opus-5", "claude-haiku-4-5"):
         assert called(ask(bound, model, tool_choice={"type": "any"}))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 5])
+def test_a_forced_call_without_room_for_its_opening_used_what_there_was(server: Running, tokens: int) -> None:
+    message = server.client().messages.create(
+        model="claude-opus-4-5", max_tokens=tokens, messages=USER, tools=[LOOK, FIND], tool_choice={"type": "any"}
+    )
+    assert (message.content, message.stop_reason, message.usage.output_tokens) == ([], "max_tokens", tokens)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import anthropic
 import pytest
 from pydantic import BaseModel
 
@@ -121,6 +122,20 @@ def test_false_keeps_the_buffer_also_with_the_old_header(scripted: Start, tool: 
     running = scripted(CALL)
     assert pieces(streamed(running, [tool], beta=LEGACY)) == pieces(streamed(running, [tool]))
     assert len(pieces(streamed(running, [tool], beta=LEGACY))) == len(MADE)
+
+
+@pytest.mark.behaviour("messages-and-inference-4-not-eager")
+def test_the_old_header_alone_makes_a_tool_eager(scripted: Start) -> None:
+    running = scripted(CALL)
+    assert pieces(streamed(running, [WEATHER], beta=LEGACY)) == pieces(
+        streamed(running, [WEATHER | {"eager_input_streaming": True}])
+    )
+
+
+@pytest.mark.behaviour("messages-and-inference-4-toolset-old-header")
+def test_a_toolset_refuses_the_old_header(scripted: Start) -> None:
+    with pytest.raises(anthropic.BadRequestError, match=r"tools\.1: toolsets cannot be used"):
+        streamed(scripted(CALL), [WEATHER, {"type": "computer_toolset_20260801"}], beta=LEGACY)
 
 
 @pytest.mark.behaviour("client-surface-3-fine-grained")

@@ -185,6 +185,16 @@ def test_a_call_in_another_form_is_written_anew(family: str) -> None:
     assert [type(block) for block in message.content] == [OutputToolUse]
 
 
+@pytest.mark.parametrize("family", ["hermes", "plain"])
+def test_a_further_call_without_its_marker_is_written_anew(family: str) -> None:
+    model = Model(course(family, "f", "g"), '{"name": "g", "arguments": {', '\n{"', names=["f"])
+    message = model.run()
+    assert model.kinds == [Answer, Input, Between, Name, Input, Between]
+    assert model.text.removesuffix("\n") == rendered(dialect_named(family), "", ["g", "f"])
+    assert [type(block) for block in message.content] == [OutputToolUse, OutputToolUse]
+    assert message.usage.output_tokens == len(model.context)
+
+
 def test_the_only_tool_needs_no_name() -> None:
     model = Model(course("hermes", "f"), MARK)
     model.run()
@@ -278,7 +288,7 @@ def test_no_tokens_is_no_stretch_but_the_prompt() -> None:
 
 
 def test_what_cannot_even_be_begun_is_cut() -> None:
-    assert course("hermes", "f", "g", mode="must", max_tokens=3).first() == Done("max_tokens")
+    assert course("hermes", "f", "g", mode="must", max_tokens=3).first() == Done("max_tokens", used=3)
 
 
 def test_parts_are_data() -> None:

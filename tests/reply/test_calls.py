@@ -139,6 +139,14 @@ def test_behind_a_call_a_marker_in_text_decides(texts: list[str], how: str | Non
     assert (answer.ending and answer.ending.how) == how
 
 
+@pytest.mark.parametrize("between", [Between(OPENER), Between(marker="Tool call: ")])
+def test_behind_a_call_a_bare_object_is_the_start_of_another(between: Between) -> None:
+    answer = assembler()
+    assert told(answer, between, step("\n", '{"'), step("name")) == []
+    assert answer.ending is not None
+    assert answer.ending.how == "spotted"
+
+
 def test_behind_a_call_a_control_token_decides() -> None:
     answer = assembler()
     told(answer, Between(OPENER), step("\n"), step("", ids=(OPENER,)))

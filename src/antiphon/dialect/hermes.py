@@ -1,8 +1,8 @@
 """The Hermes family (Qwen 2.5, Qwen 3 and others): calls are JSON between `<tool_call>` and `</tool_call>`.
 
 Wording and spacing are those of the Qwen 2.5 chat template, which these models were trained on, with two
-differences: the tools stand before the system text instead of behind it, and a sentence is added about when not to
-call.
+differences: the tools stand before the system text instead of behind it, and sentences are added about when to call,
+how often, and when not to.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ _BEFORE_TOOLS = (
     "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
     "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
 )
+_CALL = '<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
 _AFTER_TOOLS = (
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-    "<tool_call></tool_call> XML tags:\n<tool_call>\n"
-    '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
-    # Not of the template. Without it small models make up functions where none fits.
-    "\n\nIf no function is needed to answer, or none fits, do not call any: answer in plain words."
+    "<tool_call></tool_call> XML tags. "
+    # Not of the template. Without the two calls Qwen2.5 Coder never makes a second one.
+    "A request for several things needs several calls, one behind the other. Two calls:\n"
+    f"{_CALL}\n{_CALL}"
+    # Not of the template. Without the first sentence small models explain a call instead of making it; without the
+    # second they make up functions where none fits, and so they do if it is the first.
+    "\n\nWhere a function fits, begin with the call itself and write nothing else. If no function is needed to answer, "
+    "or none fits, do not call any: answer in plain words."
 )
 _ERROR = "Error: "
 

@@ -46,7 +46,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Between(msgspec.Struct, frozen=True):
-    """Whether one more call follows: `opener` or `marker` says so, and anything else ends the answer unseen."""
+    """Whether one more call follows: `opener`, `marker` or a bare object says so; anything else ends the answer
+    unseen."""
 
     opener: int | None = None
     marker: str = ""
@@ -66,8 +67,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     `end`: the model ended its turn, or the grammar was complete; `length`: its tokens were used up; `sequence`: a stop
     sequence of the client's; `call`: a call begins; `spotted`: the whole of it was the beginning of a call in another
-    form; `no_call`: what was hidden is none. `name` is of a call; `kept` the text that stays in front of a call whose
-    marker is text; `used` the output tokens of the answer so far, of which this stretch `made` so many.
+    form, and is not part of the answer; `no_call`: what was hidden is none. `name` is of a call; `kept` the text that
+    stays in front of a call whose marker is text; `used` the output tokens of the answer so far, of which this stretch
+    `made` so many.
     """
 
     how: How

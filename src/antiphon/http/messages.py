@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from antiphon.core.errors import PermissionDenied
 from antiphon.core.records import Caller
 from antiphon.http.exchange import ClientGone, Exchange, Headers
 from antiphon.http.streaming import Stream, StreamLimits
 from antiphon.reply.assemble import gather
 from antiphon.turn import INLINE_BYTES, Parts, Turn, count
+from antiphon.wire import fine_grained
 from antiphon.wire.betas import KNOWN
 from antiphon.wire.events import Event
 from antiphon.wire.parse import Parsed, parse_count_tokens, parse_messages
@@ -71,6 +74,8 @@ class Messages:
         body = await exchange.json_body()
         parsed = parse(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, body)
         check(exchange.version, parsed.request, parsed.ignored)
+        if fine_grained.NAME in exchange.betas and parsed.request.tools:
+            parsed = msgspec.structs.replace(parsed, request=fine_grained.applied(parsed.request))
         if ignored := (*(beta for beta in exchange.betas if beta not in KNOWN), *parsed.ignored):
             exchange.extra.append((b"antiphon-ignored", ignored_header(ignored)))
             exchange.note["ignored"] = len(ignored)

@@ -34,9 +34,11 @@ Mode: TypeAlias = Literal["free", "must", "never"]
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The turn is over, and this is what the client is told."""
+    """The turn is over, and this is what the client is told. `used` is set where the output tokens are not those that
+    were made: a call began and what stands before its input did not fit any more, so that none of it was written."""
 
     stop_reason: StopReason
+    used: int | None = None
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,11 +124,11 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
             case Input() if calling is not None:
                 return self._after_call(calling, part.calls + 1, left)
             case Between() if calling is not None:
-                if ending.how != "call":
+                if ending.how not in ("call", "spotted"):
                     return Done("tool_use")
-                marker, instead = calling.form.marker, calling.opener is None
-                if instead:
-                    marker = calling.form.gap + marker
+                # What is text so far, marker or not, is written anew, whole.
+                instead = calling.opener is None or ending.how == "spotted"
+                marker = calling.form.gap + calling.form.marker if instead else calling.form.marker
                 return self._named(calling, ending, marker, part.calls, instead=instead)
             case _:
                 return Done("end_turn")
@@ -222,7 +224,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         self, stretch: Stretch, grammar: Grammar, left: int, written: tuple[int, ...], calls: int, *, instead: bool
     ) -> Part | Done:
         if left <= 0:
-            return self._cut()
+            return self._cut(self.max_tokens)
         phase = Phase(max_tokens=left, sampling=self.sampling, grammar=grammar, appended=written, instead=instead)
         return Part(stretch=stretch, phase=phase, calls=calls)
 
@@ -231,8 +233,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         stop_tokens = () if opener is None else (opener,)
         return Part(stretch=stretch, phase=Phase(max_tokens=tokens, sampling=self.sampling, stop_tokens=stop_tokens))
 
-    def _cut(self) -> Done:
-        return Done("model_context_window_exceeded" if self.clamped else "max_tokens")
+    def _cut(self, used: int | None = None) -> Done:
+        return Done("model_context_window_exceeded" if self.clamped else "max_tokens", used)
 
 
 def _opening(form: CallForm, name: str) -> str:

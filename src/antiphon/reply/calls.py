@@ -160,6 +160,8 @@ class BetweenReader:
         marker = self._stretch.marker.rstrip()
         if marker and self._text.startswith(marker):
             self.how = "call"
+        elif self._text.startswith("{"):
+            self.how = "spotted"  # small models leave the marker out
         elif self._text and not (marker and marker.startswith(self._text)):
             self.how = "end"
         return []

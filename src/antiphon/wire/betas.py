@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from antiphon.core.errors import InvalidRequest
+from antiphon.wire import fine_grained
 
 #: What a header may hold: names and dates. Longer lists than this are no lists of betas.
 _LONGEST = 4096
@@ -78,7 +79,7 @@ KNOWN = frozenset(
         "ce-claude-code-managed-settings-2026-10-06",
         "oauth-2025-04-20",
         "oidc-federation-2026-04-01",
-        "fine-grained-tool-streaming-2025-05-14",
+        fine_grained.NAME,
         "claude-code-20250219",
         # Sent by Claude Code 2.1; no page names them.
         "advanced-tool-use-2025-11-20",

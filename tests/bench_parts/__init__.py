@@ -1,0 +1,1 @@
+"""The parts of benches that decide what their figures say."""
