@@ -112,6 +112,7 @@ class App:
         await self._last_turns()
         for model in self.parts.models.values():
             await model.engine.stop()
+            await asyncio.to_thread(model.planner.close)
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:

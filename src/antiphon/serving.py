@@ -27,6 +27,7 @@ from antiphon.plan.plan import Limits, Planner
 from antiphon.plan.proof import proven
 from antiphon.plan.render import Renderer
 from antiphon.plan.schema.cache import LoweredCache
+from antiphon.plan.schema.outside import Outside
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import SCRIPTED, ModelCard, ModelEntry
 from antiphon.turn import ServedModel
@@ -52,16 +53,16 @@ def served_models(settings: Settings, clock: Clock) -> Iterator[tuple[ModelCard,
         SettingsError: a name, the catalogue or the script is wrong, or weights are not on this machine.
         WeightsError: a model's file cannot be used.
     """
-    known = catalogue.from_settings(settings)
+    known, outside = catalogue.from_settings(settings), Outside()
     if settings.scripted:
-        yield _scripted(settings, read_script(Path(settings.scripted).expanduser()), known, clock)
+        yield _scripted(settings, read_script(Path(settings.scripted).expanduser()), known, clock, outside)
         return
     residents = Residents(_on_demand(settings), clock)
     for entry in known.served(settings.models, window=settings.window):
         if entry.engine == "llama_server":
-            yield entry, _elsewhere(settings, entry, clock)
+            yield entry, _elsewhere(settings, entry, clock, outside)
         else:
-            yield _embedded(settings, entry, residents, clock)
+            yield _embedded(settings, entry, residents, clock, outside)
 
 
 def _on_demand(settings: Settings) -> OnDemand:
@@ -137,7 +138,7 @@ def _says_size(key: str) -> bool:
 
 
 def _embedded(
-    settings: Settings, entry: ModelEntry, residents: Residents, clock: Clock
+    settings: Settings, entry: ModelEntry, residents: Residents, clock: Clock, outside: Outside
 ) -> tuple[ModelEntry, ServedModel]:
     path, vocabulary = _model_file(settings, entry)
     tokenizer = Tokenizer(vocabulary)
@@ -174,7 +175,7 @@ def _embedded(
     resident = ResidentEngine(
         entry.name, engine, sized.need, residents, clock, lambda: agreement.check(entry.name, engine, tokenizer)
     )
-    return entry, _model(entry, vocabulary, tokenizer, entry.dialect, resident, clock)
+    return entry, _model(entry, vocabulary, tokenizer, entry.dialect, resident, clock, outside)
 
 
 def _chunk(engine: choice.EngineName, path: Path) -> int:
@@ -187,7 +188,7 @@ def _properties(settings: Settings, *, prepared: bool) -> dict[str, str]:
     return _F32 if settings.precision == "f32" else _BF16
 
 
-def _elsewhere(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedModel:
+def _elsewhere(settings: Settings, entry: ModelEntry, clock: Clock, outside: Outside) -> ServedModel:
     """A model that a llama.cpp server runs; its file here is read for its vocabulary and template."""
     _, vocabulary = _model_file(settings, entry)
     tokenizer = Tokenizer(vocabulary)
@@ -210,7 +211,7 @@ def _elsewhere(settings: Settings, entry: ModelEntry, clock: Clock) -> ServedMod
         tokenizer,
         clock,
     )
-    return _model(entry, vocabulary, tokenizer, entry.dialect, engine, clock)
+    return _model(entry, vocabulary, tokenizer, entry.dialect, engine, clock, outside)
 
 
 def _server_key(entry: ModelEntry) -> str:
@@ -226,7 +227,7 @@ def _server_key(entry: ModelEntry) -> str:
 
 
 def _scripted(
-    settings: Settings, script: Script, known: catalogue.Catalogue, clock: Clock
+    settings: Settings, script: Script, known: catalogue.Catalogue, clock: Clock, outside: Outside
 ) -> tuple[ModelCard, ServedModel]:
     card, vocabulary, dialect = SCRIPTED, builtin_vocabulary(), "hermes"
     if script.model is not None:
@@ -246,7 +247,7 @@ def _scripted(
         stall_seconds=settings.engine_stall_seconds,
         clock=clock,
     )
-    return card, _model(card, vocabulary, tokenizer, dialect, engine, clock)
+    return card, _model(card, vocabulary, tokenizer, dialect, engine, clock, outside)
 
 
 def _writer_of_calls(dialect: str) -> WriteCalls:
@@ -279,8 +280,14 @@ def _model_file(settings: Settings, entry: ModelEntry) -> tuple[Path, Vocabulary
 
 
 def _model(
-    card: ModelCard, vocabulary: Vocabulary, tokenizer: Tokenizer, dialect: str, engine: Engine, clock: Clock
+    card: ModelCard,
+    vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    dialect: str,
+    engine: Engine,
+    clock: Clock,
+    outside: Outside,
 ) -> ServedModel:
     limits = Limits(window=card.window, max_output=card.max_output, sampling=card.sampling)
-    planner = Planner(Renderer(vocabulary, tokenizer, dialect, clock), limits, LoweredCache(clock))
+    planner = Planner(Renderer(vocabulary, tokenizer, dialect, clock), limits, LoweredCache(clock), outside)
     return ServedModel(card.name, planner, engine, tokenizer)

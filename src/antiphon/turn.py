@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Protocol
 
 import msgspec
@@ -34,6 +34,7 @@ from antiphon.observe.metrics import Metrics
 from antiphon.observe.traces import Tracing
 from antiphon.plan.phases import Done, Part
 from antiphon.plan.plan import Plan, Planner
+from antiphon.plan.schema.effort import TakesLonger
 from antiphon.reply.assemble import Assembler, Conditions
 from antiphon.routing import profile
 from antiphon.routing.resolve import Route, Router
@@ -91,7 +92,8 @@ async def count(parts: Parts, caller: Caller, parsed: Parsed[CountTokensRequest]
         route = _routed(parts, caller, parsed.request)
         planner = parts.models[route.model.name].planner
         if len(parsed.raw) <= INLINE_BYTES:
-            return planner.count(parsed.request)
+            with suppress(TakesLonger):
+                return planner.count(parsed.request, waits=False)
         return await asyncio.to_thread(planner.count, parsed.request)
 
 
@@ -186,7 +188,8 @@ class Turn:
     async def _planned(self) -> Plan:
         window = self._route.rules.window if self._route.rules is not None else None
         if self._size <= INLINE_BYTES:
-            return self._model.planner.plan(self._request, window)
+            with suppress(TakesLonger):
+                return self._model.planner.plan(self._request, window, waits=False)
         return await asyncio.to_thread(self._model.planner.plan, self._request, window)
 
     async def _generate(self, seat: Seat, sink: Sink) -> StopReason:

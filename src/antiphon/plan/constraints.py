@@ -14,9 +14,9 @@ from antiphon.plan.phases import Calling, Mode, OfferedTool
 from antiphon.plan.render import Renderer
 from antiphon.plan.schema.cache import LoweredCache
 from antiphon.plan.schema.documented import Demand, check_limits
-from antiphon.plan.schema.documented import check as check_documented
-from antiphon.plan.schema.examples import check_examples
+from antiphon.plan.schema.effort import Effort
 from antiphon.plan.schema.lowering import Spacing
+from antiphon.plan.schema.outside import Outside
 from antiphon.wire.blocks import JsonObject
 from antiphon.wire.request import Conversation
 from antiphon.wire.tools import AnyChoice, CustomTool, NamedChoice, NoneChoice
@@ -30,42 +30,48 @@ _COMPACT = Spacing(",", ":")
 class Constraints:
     """Reads a request's tools and format for one model."""
 
-    def __init__(self, renderer: Renderer, lowered: LoweredCache) -> None:
+    def __init__(self, renderer: Renderer, lowered: LoweredCache, outside: Outside) -> None:
         self._renderer = renderer
         self._lowered = lowered
+        self._outside = outside
 
-    def check(self, request: Conversation) -> None:
-        """What can be refused without an answer in sight.
+    def check(self, request: Conversation, *, waits: bool) -> None:
+        """What can be refused without an answer in sight. `waits` where a thread may wait for long work.
 
         Raises:
             InvalidRequest: a schema is outside the documented subset, the limits are passed, or an example does not fit
                 its tool.
+            TakesLonger: it cannot be had without waiting.
         """
+        self._check(request, Effort(self._lowered, self._outside, waits=waits))
+
+    def _check(self, request: Conversation, effort: Effort) -> None:
         demands: list[Demand] = []
         for index, tool in enumerate(request.tools):
             if isinstance(tool, CustomTool):
                 path = f"tools.{index}.custom"
                 if tool.strict:
-                    demands.append(check_documented(tool.input_schema, f"{path}.input_schema", tool=True))
-                check_examples(tool.input_schema, tool.input_examples, path)
+                    demands.append(effort.check(tool.input_schema, f"{path}.input_schema", tool=True))
+                effort.examples(tool.input_schema, tool.input_examples, path)
         schema, where = output_schema(request)
         if schema is not None:
-            demands.append(check_documented(schema, where))
+            demands.append(effort.check(schema, where, tool=False))
         check_limits(demands)
         _check_choice(request)
 
-    def of(self, request: Conversation) -> tuple[Calling | None, Grammar | None]:
+    def of(self, request: Conversation, *, waits: bool) -> tuple[Calling | None, Grammar | None]:
         """How tools may be called, and the grammar of the whole answer, where there is either.
 
         Raises:
-            InvalidRequest: see `check`; or tools cannot be called as is asked.
+            InvalidRequest, TakesLonger: see `check`; or tools cannot be called as is asked.
         """
-        self.check(request)
+        effort = Effort(self._lowered, self._outside, waits=waits)
+        self._check(request, effort)
         schema, path = output_schema(request)
-        document = None if schema is None else self._grammar(schema, _COMPACT, path)
-        return self._calling(request), document
+        document = None if schema is None else _grammar(effort, schema, _COMPACT, path)
+        return self._calling(request, effort), document
 
-    def _calling(self, request: Conversation) -> Calling | None:
+    def _calling(self, request: Conversation, effort: Effort) -> Calling | None:
         offered = functions(request.tools, messages=request.messages)
         if not offered:
             return None
@@ -83,28 +89,29 @@ class Constraints:
             form=form,
             write=self._renderer.write,
             opener=self._renderer.control_id(form.stop) if form.stop else None,
-            tools={each.shown: self._offered(each, strict=each.strict and each.path in custom) for each in offered},
+            tools={each.shown: _offered(effort, each, strict=each.strict and each.path in custom) for each in offered},
             mode=mode,
             forced=_forced(offered, choice.name) if isinstance(choice, NamedChoice) else None,
             parallel=parallel,
         )
 
-    def _offered(self, function: Function, *, strict: bool) -> OfferedTool:
-        return OfferedTool(
-            shown=function.shown,
-            name=function.name,
-            grammar=self._grammar(
-                function.schema, _RENDERED, f"{function.path}.custom.input_schema" if strict else None
-            ),
-            toolset=function.toolset,
-            eager=function.eager,
-            bare=function.bare,
-        )
 
-    def _grammar(self, schema: JsonObject, spacing: Spacing, strict_at: str | None) -> Grammar:
-        """Of a schema that must be kept to if `strict_at` says where it stands."""
-        lowered = self._lowered.lower(schema, spacing, strict=strict_at is not None, path=strict_at)
-        return Grammar(lowered.rules, lowered.root)
+def _offered(effort: Effort, function: Function, *, strict: bool) -> OfferedTool:
+    path = f"{function.path}.custom.input_schema" if strict else None
+    return OfferedTool(
+        shown=function.shown,
+        name=function.name,
+        grammar=_grammar(effort, function.schema, _RENDERED, path),
+        toolset=function.toolset,
+        eager=function.eager,
+        bare=function.bare,
+    )
+
+
+def _grammar(effort: Effort, schema: JsonObject, spacing: Spacing, strict_at: str | None) -> Grammar:
+    """Of a schema that must be kept to if `strict_at` says where it stands."""
+    lowered = effort.lower(schema, spacing, strict=strict_at is not None, path=strict_at)
+    return Grammar(lowered.rules, lowered.root)
 
 
 def output_schema(request: Conversation) -> tuple[JsonObject | None, str]:

@@ -16,6 +16,7 @@ from antiphon.plan.promises import refuse_unkept
 from antiphon.plan.render import Renderer
 from antiphon.plan.rules import check
 from antiphon.plan.schema.cache import LoweredCache
+from antiphon.plan.schema.outside import Outside
 from antiphon.wire.request import Conversation, MessagesRequest
 
 #: What an engine's 32 bits hold; more than there are tokens, so it narrows nothing.
@@ -44,25 +45,29 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Planner:
     """Plans turns for one model."""
 
-    def __init__(self, renderer: Renderer, limits: Limits, lowered: LoweredCache) -> None:
+    def __init__(
+        self, renderer: Renderer, limits: Limits, lowered: LoweredCache, outside: Outside | None = None
+    ) -> None:
         self._renderer = renderer
         self._limits = limits
-        self._constraints = Constraints(renderer, lowered)
+        self._outside = outside or Outside()
+        self._constraints = Constraints(renderer, lowered, self._outside)
 
-    def plan(self, request: MessagesRequest, window: int | None = None) -> Plan:
+    def plan(self, request: MessagesRequest, window: int | None = None, *, waits: bool = True) -> Plan:
         """From a request to what will be asked of the engine. `window`, in tokens, narrows the model's own.
 
         A `max_tokens` over the model's maximum is clamped (architecture, "Whose rules"); one that does not fit the
         window behind the prompt is too, and reaching that end is its own stop reason (contract messages-and-inference
-        12.3).
+        12.3). Not for the event loop, unless `waits` is false.
 
         Raises:
+            TakesLonger: its schemas take more than is done without waiting.
             InvalidRequest: the conversation breaks a rule, or asks for what is not served.
             PromptTooLong: the prompt alone fills the window.
         """
         check(request)
         refuse_unkept(request)
-        calling, document = self._constraints.of(request)
+        calling, document = self._constraints.of(request, waits=waits)
         rendered = self._renderer.render(request)
         tokens, room = rendered.tokens, min(self._limits.window, window or self._limits.window) - rendered.tokens
         if room <= 0:
@@ -83,16 +88,21 @@ class Planner:
             ),
         )
 
-    def count(self, request: Conversation) -> int:
+    def count(self, request: Conversation, *, waits: bool = True) -> int:
         """The prompt's length in tokens: what the same request would be billed as input.
 
         Raises:
+            TakesLonger: as `plan`.
             InvalidRequest: the conversation breaks a rule, or asks for what is not served.
         """
         check(request)
         refuse_unkept(request)
-        self._constraints.check(request)
+        self._constraints.check(request, waits=waits)
         return self._renderer.render(request).tokens
+
+    def close(self) -> None:
+        """End what runs outside of this process. Blocks for a moment."""
+        self._outside.close()
 
     def _sampling(self, request: MessagesRequest) -> Sampling:
         """The client's values where it gives any; where it gives none, what the model's makers recommend."""

@@ -25,8 +25,13 @@ KEPT_S = 24 * 3600.0
 _BYTES_EACH = 120
 
 
+#: And what is no grammar, with its key.
+_BYTES_LEAST = 400
+
+
 class _Kept(msgspec.Struct):
-    lowered: Lowered
+    found: Any
+    grammar: bool
     size: int
     used: float
 
@@ -47,7 +52,8 @@ class LoweredCache:
         return self._size
 
     def __len__(self) -> int:
-        return len(self._kept)
+        """How many grammars are kept."""
+        return sum(kept.grammar for kept in self._kept.values())
 
     def lower(
         self, schema: Any, spacing: Spacing, *, strict: bool, prefix: str = "", path: str | None = None
@@ -63,14 +69,15 @@ class LoweredCache:
             if strict:
                 raise InvalidRequest(str(error), path=path) from None
             return any_object(spacing, prefix)
-        key = _key(kept, spacing, strict, prefix)
-        found = self._get(key)
+        key = key_of((kept, spacing, strict, prefix))
+        found: Lowered | None = self.get(key)
         if found is None:
             found = lower(kept, spacing, strict=strict, prefix=prefix, path=path)
-            self._put(key, found)
+            self.put(key, found, found)
         return found
 
-    def _get(self, key: bytes) -> Lowered | None:
+    def get(self, key: bytes) -> Any:
+        """What was put there; None where there is nothing any more."""
         with self._lock:
             now = self._clock.monotonic()
             while self._kept and now - next(iter(self._kept.values())).used > KEPT_S:
@@ -80,10 +87,12 @@ class LoweredCache:
                 return None
             kept.used = now
             self._kept.move_to_end(key)
-            return kept.lowered
+            return kept.found
 
-    def _put(self, key: bytes, lowered: Lowered) -> None:
-        kept = _Kept(lowered, _estimate(lowered), 0.0)
+    def put(self, key: bytes, found: Any, lowered: Lowered | None) -> None:
+        """Keep something; `lowered` is the grammar that is in it."""
+        size = _BYTES_LEAST if lowered is None else _estimate(lowered)
+        kept = _Kept(found, lowered is not None, size, 0.0)
         if kept.size > self._max_bytes:
             return
         with self._lock:
@@ -99,7 +108,8 @@ def _estimate(lowered: Lowered) -> int:
     return _BYTES_EACH * (len(lowered.rules) + sum(map(size_of, lowered.rules.values())))
 
 
-def _key(kept: Any, spacing: Spacing, strict: bool, prefix: str) -> bytes:
+def key_of(asked: Any) -> bytes:
+    """The key for what is asked, of plain values."""
     # In the order of the schema: the order of its properties is the order in which they are written. `repr` and no
     # JSON, because 1 and 1.0 are written differently, and a whole number may be larger than JSON here can write.
-    return hashlib.sha256(repr((kept, spacing, strict, prefix)).encode()).digest()
+    return hashlib.sha256(repr(asked).encode()).digest()

@@ -16,7 +16,7 @@ import msgspec
 
 from antiphon.core.errors import InvalidRequest
 from antiphon.engine.grammar import Choice, Node, Reference, Repeat, Sequence, Text
-from antiphon.plan.schema import anything, members
+from antiphon.plan.schema import ambiguity, anything, members
 from antiphon.plan.schema.anything import BOOLEAN, INTEGER, NULL, NUMBER, STRING, Rules, Spacing
 from antiphon.plan.schema.formats import FORMATS, format_node, format_string
 from antiphon.plan.schema.merging import Budget, Shape, alternatives
@@ -32,6 +32,10 @@ MAX_SIZE = 50_000
 MAX_EXPANDED = 2_000_000
 #: Characters of the shortest value.
 MAX_SHORTEST = 100_000
+#: What a library may take to compile it, in milliseconds of our estimate, and how many readings of a text it may have
+#: to follow at once (`ambiguity`).
+MAX_MILLISECONDS = 800
+MAX_READINGS = 256
 #: Schemas in each other, references followed.
 _MAX_NESTED = 64
 #: Bounds of arrays above this are not put into a grammar.
@@ -72,21 +76,32 @@ def lower(schema: Any, spacing: Spacing, *, strict: bool, prefix: str = "", path
     """
     try:
         kept = structure(schema)
-        lowering = _Lowering(Document(kept), spacing, strict, prefix)
-        root = lowering.root(kept)
-        return Lowered(_checked(lowering.rules.rules, root, strict), root)
+        budget = Budget(_WORK)
+        try:
+            return _written(_Lowering(Document(kept), spacing, strict, prefix, budget), kept)
+        except TooComplex:
+            if strict:
+                raise
+            # What strings are held to is given up before all else is.
+            return _written(_Lowering(Document(kept), spacing, strict, prefix, budget, strings=False), kept)
     except Unlowerable as error:
         if strict:
             raise InvalidRequest(str(error), path=path) from None
         return any_object(spacing, prefix)
 
 
-def _checked(rules: dict[str, Node], root: str, strict: bool) -> dict[str, Node]:
-    """The rules that the root needs, if engines will take them (`engine.grammar.check`).
+def _written(lowering: _Lowering, schema: Any) -> Lowered:
+    root = lowering.root(schema)
+    return Lowered(_checked(lowering, root), root)
+
+
+def _checked(lowering: _Lowering, root: str) -> dict[str, Node]:
+    """The rules that the root needs, if engines will take them (`engine.grammar.check`), and soon.
 
     Raises:
-        TooComplex: it is too large, or comes to no end.
+        TooComplex: it is too large, can be read in too many ways, or comes to no end.
     """
+    rules, strict = lowering.rules.rules, lowering.strict
     try:
         order = members.in_order(rules, root)
     except KeyError:  # a schema that is refused by what it asks of itself
@@ -96,15 +111,31 @@ def _checked(rules: dict[str, Node], root: str, strict: bool) -> dict[str, Node]
         raise TooComplex("Try fewer tools, or a simpler schema.")
     if members.shortest(rules, order) > MAX_SHORTEST:
         raise TooComplex("No value that ends soon fits it.")
+    cost = ambiguity.cost(rules, order, lowering.formats)
+    if cost.milliseconds > MAX_MILLISECONDS or cost.readings > MAX_READINGS:
+        raise TooComplex("Try simpler patterns, or fewer optional parts and alternatives that begin alike.")
     return {name: rules[name] for name in order}
 
 
 class _Lowering:
-    def __init__(self, document: Document, spacing: Spacing, strict: bool, prefix: str) -> None:
+    def __init__(
+        self,
+        document: Document,
+        spacing: Spacing,
+        strict: bool,
+        prefix: str,
+        budget: Budget,
+        *,
+        strings: bool = True,
+    ) -> None:
         self.rules = Rules(spacing, prefix)
+        self.strict = strict
+        #: The rules of formats.
+        self.formats: set[str] = set()
         self._document = document
-        self._strict = strict
-        self._budget = Budget(_WORK)
+        #: Whether strings are held to formats and patterns.
+        self._held = strings
+        self._budget = budget
         self._texts = Texts(spacing)
         self._nested = 0
         self._patterns: dict[str, Node] = {}
@@ -221,19 +252,23 @@ class _Lowering:
             node = format_string(text) if kind == "format" else string(spelled(self._content(kind, text)))
             self._budget.spend(members.size(node) // 10)
             self._strings[told] = self.rules.add(node)
+            if kind == "format":
+                self.formats.add(self._strings[told].rule)
         return self._strings[told]
 
     def _told(self, shape: Shape) -> tuple[str, str] | None:
         """The format or pattern that a string is held to; None where it is to none."""
+        if not self._held:
+            return None
         told = [("format", name) for name in shape.formats if name in FORMATS]
         for text in shape.patterns:
             try:
                 self._content("pattern", text)
                 told.append(("pattern", text))
             except Unlowerable:
-                if self._strict:
+                if self.strict:
                     raise
-        if len(told) > 1 and self._strict:
+        if len(told) > 1 and self.strict:
             raise Unlowerable("'pattern' and 'format', or two of them, are not supported for one string; keep one")
         return told[0] if told else None
 
@@ -251,7 +286,7 @@ class _Lowering:
             return self._map(shape)
         for name in shape.required:
             if name not in properties:
-                if shape.closed and self._strict:
+                if shape.closed and self.strict:
                     raise Unlowerable(f"Required property {quoted(name[:80])} is not among `properties`")
                 properties[name] = shape.additional or ({},)
         must: list[Node] = []
