@@ -21,7 +21,7 @@ from bench.constrained import MODELS, Extent
 from bench.load import Unmeasurable
 from bench.report import Figure, conclude, machine
 
-_FULL = Extent(rounds=7, most=9, schemas=1_000)
+_FULL = Extent(rounds=5, most=7, schemas=400)
 _SHORT = Extent(rounds=2, most=2, schemas=100, tokens=40)
 _SCHEMAS = 200
 _SHORT_SCHEMAS = 12

@@ -195,6 +195,36 @@ def test_no_long_bound_is_written_out(write: Callable[[Grammar], str]) -> None:
     assert max(int(count) for count in re.findall(r"(\d+)\}", text)) <= 16
 
 
+@writers
+@pytest.mark.parametrize("after", ["d", "F", "0", "z", "é", '"', ""])
+def test_all_of_latin_1_is_written_as_it_is_meant(write: Callable[[Grammar], str], after: str) -> None:
+    for before in map(chr, range(1, 256)):
+        text = f"{before}{after}{before}{after}M{before}"
+        for node in (Text(text), Repeat(Text(text), 2, 2), Choice((Text(text), Text(text))), Sequence((Text(text),))):
+            times = 2 if isinstance(node, Repeat) else 1
+            assert matches(read(write(one(node))), text * times)
+
+
+@pytest.mark.parametrize("letter", [chr(code) for code in (*range(1, 0x20), *range(0x7F, 0x100))])
+def test_nothing_that_is_written_as_hex_digits_stands_before_one(letter: str) -> None:
+    """OpenVINO has xgrammar write `\\xE9` for what we wrote, and read all hex digits behind it."""
+    code = ord(letter)
+    digits = tuple((ord(digit), ord(digit)) for digit in "09afAF")
+    nodes: list[Node] = [Text(f"M{letter}{digit}{letter}{digit}z") for digit in "09afAF"]
+    nodes += [Characters(((code, code), *digits)), Characters(((1, 4), (0x30, 0x39), (code, 0x10FFFF)))]
+    for node in nodes:
+        text = ebnf(one(node))
+        assert not re.search(r"\\u00(?:[01][0-9A-F]|7F|[8-F][0-9A-F])[0-9A-Fa-f]", text), text
+        assert all(matches(read(text), each) for each in _texts(node))
+
+
+def _texts(node: Node) -> list[str]:
+    """What a text or class allows, or some of it."""
+    if isinstance(node, Text):
+        return [node.text]
+    return [chr(end) for bounds in allowed(node) for end in bounds] if isinstance(node, Characters) else []
+
+
 def test_a_grammar_travels_in_a_frame() -> None:
     command = Generate(1, 0, [1, 2], 5, Sampling(), (), reuse=True, grammar=PERSON, logprobs=True)
     assert decode_command(pack(command)[4:]) == command

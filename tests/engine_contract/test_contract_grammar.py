@@ -68,6 +68,13 @@ async def test_every_character_is_written_as_it_is_meant(body: Body, desk: Desk)
         assert not control & {token for event in answer.events[:-1] for token in event.ids or ()}
 
 
+@pytest.mark.parametrize("text", ["Médecin", "Straße", "ÿf", "\u0080a", "\x7f0\x01b", '{"né":["éé","éa"]}'])
+async def test_a_letter_before_a_hex_digit_is_what_it_says(desk: Desk, text: str) -> None:
+    """OpenVINO's library once made "Straße" into "Stra\u0dfe"."""
+    answer = await desk.ask("x", under(exactly(text)))
+    assert (answer.data.decode(), answer.finish.reason) == (text, "stop")
+
+
 async def test_awkward_classes_are_what_they_say(desk: Desk) -> None:
     few = '"\\]^-[\n'
     grammar = Grammar({"root": Repeat(Characters(tuple((ord(c), ord(c)) for c in few)), 6, 6)}, "root")

@@ -80,3 +80,25 @@ def test_the_smallest_model_answers_in_every_schema(smol: Running, schema: dict[
         return
     assert message.stop_reason == "end_turn"
     jsonschema_rs.validate(schema, json.loads(text))
+
+
+def test_the_smallest_model_spells_what_its_vocabulary_cannot(smol: Running) -> None:
+    """It has no token for the first byte of U+40000: nothing but an escape gets there."""
+    value = {"\U00040000é": "Médecin \U000b1234\U0001f600", "n": "Straße"}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: {"const": each} for name, each in value.items()},
+        "required": list(value),
+        "additionalProperties": False,
+    }
+    asked: Any = {"model": MODEL, "max_tokens": 150, "messages": [{"role": "user", "content": "Make it."}], **GREEDY}
+    message = smol.client(timeout=300).messages.create(
+        output_config={"format": {"type": "json_schema", "schema": schema}}, **asked
+    )
+    assert message.stop_reason == "end_turn"
+    assert json.loads(text_of(message)) == value
+    called = smol.client(timeout=300).messages.create(
+        tools=[{"name": "make", "input_schema": schema}], tool_choice={"type": "tool", "name": "make"}, **asked
+    )
+    assert called.stop_reason == "tool_use"
+    assert [block.input for block in called.content if block.type == "tool_use"] == [value]

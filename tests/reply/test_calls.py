@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.core.errors import EngineFailed
 from antiphon.core.records import Usage
 from antiphon.dialect.stretch import Answer, Between, Document, Input, Name, Stretch
 from antiphon.engine.contract import EngineEvent, Finish, Step
@@ -238,3 +239,27 @@ def test_a_stop_sequence_ends_the_text_before_a_call_and_not_the_call() -> None:
     assert "".join(shown(events)) == "a ST"
     events = told(answer, call(), step(' {"a": 1}', "}\n"))
     assert "".join(shown(events)) == '{"a": 1}'
+
+
+@pytest.mark.parametrize("stretch", [Document(), call(), call(eager=True), call(whole=True)])
+@pytest.mark.parametrize("by_token", [True, False])
+@pytest.mark.parametrize("stops", [(), ("STOP",)])
+def test_an_engine_that_leaves_its_grammar_has_failed(stretch: Stretch, by_token: bool, stops: tuple[str, ...]) -> None:
+    """Libraries end a turn, or let all through, where no token is allowed."""
+    answer = assembler(by_token=by_token, stops=stops)
+    answer.begin(stretch)
+    answer.feed(step(' {"a', '":"'))
+    with pytest.raises(EngineFailed):
+        answer.feed(Step((), Finish("stop")))
+
+
+@given(value=OBJECTS, places=st.lists(st.integers(0, 500), max_size=12))
+def test_a_document_that_is_json_ends(value: dict[str, object], places: list[int]) -> None:
+    answer = assembler()
+    events = answer.begin(Document())
+    for part in cut(written(value), places):
+        events += answer.feed(step(part))
+    events += answer.feed(Step((), Finish("stop")))
+    assert answer.ending is not None
+    assert answer.ending.how == "end"
+    assert "".join(shown(events)) == written(value)

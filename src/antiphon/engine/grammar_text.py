@@ -4,10 +4,15 @@ The two are one language as far as it is used here: rules on a line each, `"..."
 What only one of them reads as we mean it is left out: classes are never negated, no `\\x` (xgrammar takes all hex
 digits that follow), no `?` or `+`, names of letters and digits alone, and no count above `_DIRECT`, because llama.cpp
 drops a bound above 2,000 without a word and xgrammar takes 20 s for a string of 1,000.
+
+OpenVINO has xgrammar write the grammar down and read it again, and for a control character or one up to U+00FF it
+writes that `\\x`: "é" before "d" comes back as U+0E9D. So before a hex digit such a character is a class.
 """
 
 from __future__ import annotations
 
+import re
+import string
 from math import isqrt
 
 from antiphon.engine.grammar import (
@@ -24,6 +29,8 @@ from antiphon.engine.grammar import (
 
 #: Counts up to here are written as they are: both libraries make a rule or two of each.
 _DIRECT = 16
+#: What xgrammar writes as `\\x` before what it then reads as more of it.
+_SWALLOWING = re.compile(r"([\x01-\x1f\x7f-\xff])(?=[0-9A-Fa-f])")
 
 
 def gbnf(grammar: Grammar) -> str:
@@ -65,9 +72,9 @@ class _Writer:
     def _item(self, node: Node) -> str:
         match node:
             case Text(text):
-                return '"' + "".join(map(_letter, text)) + '"'
+                return self._text(text)
             case Characters():
-                return "[" + "".join(map(_range, allowed(node))) + "]"
+                return _class(allowed(node))
             case Reference(rule):
                 return self._names[rule]
             case Repeat(part, least, most):
@@ -76,6 +83,9 @@ class _Writer:
                 return self._item(only)
             case Sequence() | Choice():
                 return f"({self._alternatives(node)})"
+
+    def _text(self, text: str) -> str:
+        return '"' + "".join(map(_letter, text)) + '"'
 
     def _repeat(self, part: Node, least: int, most: int | None) -> str:
         if most == 0:
@@ -136,6 +146,16 @@ class _RecursiveWriter(_Writer):
     out the others at each token. What repeats is therefore one rule with all that it says in itself: a token then costs
     next to nothing where a loop over another rule costs 50 ms."""
 
+    def _text(self, text: str) -> str:
+        """A class ends where its bracket does, whatever follows."""
+        words: list[str] = []
+        for at, piece in enumerate(_SWALLOWING.split(text)):
+            if at % 2:
+                words.append(f"[{_letter(piece)}]")
+            elif piece:
+                words.append(super()._text(piece))
+        return " ".join(words) or '""'
+
     def _any_times(self, part: Node, word: str) -> str:
         while isinstance(part, Reference):
             part = self._grammar.rules[part.rule]
@@ -147,6 +167,11 @@ class _RecursiveWriter(_Writer):
                 f'{name} ::= "" | ' + " | ".join(f"{self._sequence(option)} {name}" for option in options)
             )
         return name
+
+
+def _class(ranges: tuple[tuple[int, int], ...]) -> str:
+    """Hex digits come first, behind nothing that could swallow them."""
+    return "[" + "".join(map(_range, sorted(ranges, key=lambda bounds: chr(bounds[0]) not in string.hexdigits))) + "]"
 
 
 def _range(bounds: tuple[int, int]) -> str:

@@ -155,6 +155,12 @@ class Tokenizer:
         return b"".join(parts).decode("utf-8", "replace")
 
     @property
+    def missing_bytes(self) -> frozenset[int]:
+        """The bytes that no token is: text that holds them cannot be written, nor read."""
+        single = {token for index, token in enumerate(self._tokens) if len(token) == 1 and index not in self._control}
+        return frozenset(byte for byte, letter in enumerate(byte_alphabet()) if letter not in single)
+
+    @property
     def cached_characters(self) -> int:
         """How much text the cache holds, in characters."""
         return self._cache.characters

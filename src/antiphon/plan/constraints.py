@@ -17,6 +17,7 @@ from antiphon.plan.schema.documented import Demand, check_limits
 from antiphon.plan.schema.effort import Effort
 from antiphon.plan.schema.lowering import Spacing
 from antiphon.plan.schema.outside import Outside
+from antiphon.plan.schema.writable import unwritable
 from antiphon.wire.blocks import JsonObject
 from antiphon.wire.request import Conversation
 from antiphon.wire.tools import AnyChoice, CustomTool, NamedChoice, NoneChoice
@@ -34,6 +35,7 @@ class Constraints:
         self._renderer = renderer
         self._lowered = lowered
         self._outside = outside
+        self._unwritable = unwritable(renderer.missing_bytes)
 
     def check(self, request: Conversation, *, waits: bool) -> None:
         """What can be refused without an answer in sight. `waits` where a thread may wait for long work.
@@ -43,7 +45,10 @@ class Constraints:
                 its tool.
             TakesLonger: it cannot be had without waiting.
         """
-        self._check(request, Effort(self._lowered, self._outside, waits=waits))
+        self._check(request, self._effort(waits=waits))
+
+    def _effort(self, *, waits: bool) -> Effort:
+        return Effort(self._lowered, self._outside, waits=waits, unwritable=self._unwritable)
 
     def _check(self, request: Conversation, effort: Effort) -> None:
         demands: list[Demand] = []
@@ -65,7 +70,7 @@ class Constraints:
         Raises:
             InvalidRequest, TakesLonger: see `check`; or tools cannot be called as is asked.
         """
-        effort = Effort(self._lowered, self._outside, waits=waits)
+        effort = self._effort(waits=waits)
         self._check(request, effort)
         schema, path = output_schema(request)
         document = None if schema is None else _grammar(effort, schema, _COMPACT, path)

@@ -108,6 +108,11 @@ class Renderer:
         """How this model's family writes a call."""
         return self._dialect.form
 
+    @property
+    def missing_bytes(self) -> frozenset[int]:
+        """See `Tokenizer`. Worked out when asked for."""
+        return self._tokenizer.missing_bytes
+
     def write(self, text: str) -> tuple[int, ...]:
         """The ids of text that the platform writes into an answer; control tokens in it are meant."""
         ids: list[int] = []

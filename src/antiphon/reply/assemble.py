@@ -18,7 +18,7 @@ from antiphon.dialect.stretch import Answer, Between, Document, Ending, Input, N
 from antiphon.engine.contract import Step
 from antiphon.reply.calls import BetweenReader, InputReader, NameReader
 from antiphon.reply.stops import StopMatcher
-from antiphon.reply.text import TextReader
+from antiphon.reply.text import DocumentReader, TextReader
 from antiphon.wire.events import (
     ContentBlockDelta,
     ContentBlockStart,
@@ -139,7 +139,7 @@ class Assembler:
             case Answer():
                 self._reader = TextReader(stretch, self._stops, by_token=self._by_token)
             case Document():
-                self._reader = TextReader(_ANSWER, self._stops, by_token=self._by_token)
+                self._reader = DocumentReader(self._stops, by_token=self._by_token)
             case Name():
                 self._reader = NameReader(stretch)
             case Input():

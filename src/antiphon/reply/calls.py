@@ -6,7 +6,7 @@ valid object behind where `max_tokens` cut it (contract messages-and-inference 4
 
 from __future__ import annotations
 
-from antiphon.core.errors import InvariantBroken
+from antiphon.core.errors import EngineFailed, InvariantBroken
 from antiphon.dialect.stretch import Between, Ending, How, Input, Name
 from antiphon.engine.contract import EngineEvent
 
@@ -49,8 +49,14 @@ class InputReader:
         return self.feed_all([text])
 
     def rest(self, text: str) -> list[str]:
-        """What is left to show once nothing follows; of an input that was cut, what makes a valid object of it."""
+        """What is left to show once nothing follows; of an input that was cut, what makes a valid object of it.
+
+        Raises:
+            EngineFailed: the engine ended it by itself before it was whole.
+        """
         shown = self._read(text) + "".join(self._members)
+        if self.how == "end" and not self._done():
+            raise EngineFailed("the engine left the grammar of an input")
         if self._done() or self._eager:
             return [shown]
         return [shown + "}" if shown or self._shown else "{}"]

@@ -6,6 +6,9 @@ form, and blanks at the end, which would stand between the text and a call.
 
 from __future__ import annotations
 
+import msgspec
+
+from antiphon.core.errors import EngineFailed
 from antiphon.dialect.spotter import CallSpotter, NoCall, Spotted
 from antiphon.dialect.stretch import Answer, Ending, How
 from antiphon.engine.contract import EngineEvent
@@ -115,3 +118,34 @@ class TextReader:
         shown = text.rstrip()
         self._blanks = text[len(shown) :]
         return shown
+
+
+class DocumentReader(TextReader):
+    """The whole answer under a grammar. Where no token is allowed any more, a library ends the turn or lets everything
+    through: an end that is no JSON's is the engine's failure.
+
+    Raises:
+        EngineFailed: on `rest`, for such an end.
+    """
+
+    def __init__(self, stops: StopMatcher | None, *, by_token: bool) -> None:
+        super().__init__(Answer(), stops, by_token=by_token)
+        self._document: list[str] = []
+
+    def feed_all(self, texts: list[str]) -> list[str]:
+        self._document += texts
+        return super().feed_all(texts)
+
+    def feed(self, text: str, event: EngineEvent) -> list[str]:
+        self._document.append(text)
+        return super().feed(text, event)
+
+    def rest(self, text: str) -> list[str]:
+        if self.how == "end":
+            try:
+                msgspec.json.decode("".join(self._document) + text, type=msgspec.Raw)
+            except msgspec.DecodeError:
+                raise EngineFailed("the engine left the grammar of a document") from None
+            except RecursionError:
+                pass  # nested deeper than is looked at
+        return super().rest(text)

@@ -1,4 +1,4 @@
-"""The rules that every schema may need: any value, any string, numbers in the one form in which they are written."""
+"""The rules that every schema may need: any value, any string, any number."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Spacing(msgspec.Struct, frozen=True):
 _DIGIT = Characters(((0x30, 0x39),))
 _NOT_ZERO = Characters(((0x31, 0x39),))
 _MINUS = Repeat(Text("-"), 0, 1)
+_EXPONENT = Characters(((0x45, 0x45), (0x65, 0x65)))
+_SIGN = Characters(((0x2B, 0x2B), (0x2D, 0x2D)))
 
 STRING = string(Repeat(ANY_CHARACTER, 0, None))
 BOOLEAN = Choice((Text("true"), Text("false")))
@@ -26,11 +28,6 @@ NULL = Text("null")
 
 def _digits(least: int, most: int) -> Node:
     return Repeat(_DIGIT, least, most)
-
-
-def _fraction(most: int) -> Node:
-    """Digits that do not end in a zero."""
-    return Sequence((_digits(0, most - 1), _NOT_ZERO))
 
 
 #: No "-0", and no more than 64 bits hold on every side: 19 digits, 18 behind a minus.
@@ -43,36 +40,16 @@ INTEGER = Choice(
 )
 
 
-def _number() -> Node:
-    """Every form has at most 15 digits that count, so that a double holds it and is written again as it stood. The
-    bounds between plain and exponent form are our writer's (msgspec)."""
-    whole = [
-        Sequence((_NOT_ZERO, _digits(0, 5), Text("."), Choice((Text("0"), _fraction(9))))),
-        Sequence((_NOT_ZERO, _digits(6, 11), Text("."), Choice((Text("0"), _fraction(3))))),
-    ]
-    small = Sequence((Text("0."), Choice((Text("0"), Sequence((Repeat(Text("0"), 0, 4), _small()))))))
-    mantissa = Sequence((_NOT_ZERO, Repeat(Sequence((Text("."), _fraction(14))), 0, 1)))
-    exponent = Sequence((Text("e"), Choice((_large(), _tiny()))))
-    floats = Sequence((_MINUS, Choice((*whole, small, Sequence((mantissa, exponent))))))
-    return Choice((INTEGER, floats))
-
-
-def _small() -> Node:
-    return Sequence((_NOT_ZERO, Repeat(_fraction(14), 0, 1)))
-
-
-def _large() -> Node:
-    """From 16 to 99."""
-    teens = Sequence((Text("1"), Characters(((0x36, 0x39),))))
-    return Choice((teens, Sequence((Characters(((0x32, 0x39),)), _DIGIT))))
-
-
-def _tiny() -> Node:
-    """From -6 to -99."""
-    return Sequence((Text("-"), Choice((Characters(((0x36, 0x39),)), Sequence((_NOT_ZERO, _DIGIT))))))
-
-
-NUMBER = _number()
+#: In any spelling: one that is forced into another than the model means, `1.257e-06` for 12.57e-7, changes the value.
+#: Whole ones fit 64 bits, and none is infinite as a double.
+NUMBER = Sequence(
+    (
+        _MINUS,
+        Choice((Text("0"), Sequence((_NOT_ZERO, _digits(0, 17))))),
+        Repeat(Sequence((Text("."), _digits(1, 17))), 0, 1),
+        Repeat(Sequence((_EXPONENT, Repeat(_SIGN, 0, 1), _digits(1, 2))), 0, 1),
+    )
+)
 
 
 def listed(start: str, item: Node, end: str, spacing: Spacing, least: int = 0, most: int | None = None) -> Node:

@@ -20,6 +20,7 @@ from antiphon.plan.schema.documented import Demand
 from antiphon.plan.schema.lowering import Lowered, Spacing, any_object
 from antiphon.plan.schema.outside import CPU_SECONDS, Outside, Spent
 from antiphon.plan.schema.structure import Unlowerable, structure
+from antiphon.plan.schema.writable import Ranges, writable
 
 #: The weight of all that one request may have done on the event loop, or in its thread.
 _HERE, _IN_THREAD = 600, 4_000
@@ -44,10 +45,11 @@ class _TooLong(msgspec.Struct, frozen=True):
 
 
 class Effort:
-    """The schema work of one request."""
+    """The schema work of one request. `unwritable` are the characters that the model cannot write."""
 
-    def __init__(self, cache: LoweredCache, outside: Outside, *, waits: bool) -> None:
+    def __init__(self, cache: LoweredCache, outside: Outside, *, waits: bool, unwritable: Ranges = ()) -> None:
         self._cache = cache
+        self._unwritable = unwritable
         self._outside = outside
         self._waits = waits
         self._left = _IN_THREAD if waits else _HERE
@@ -131,13 +133,15 @@ class Effort:
 
     def _done(self, task: dict[str, Any], weight: int) -> Answer | _TooLong:
         """The answer, remembered or new."""
-        key = key_of({**task, "path": None})
+        key = key_of({**task, "path": None, "unwritable": self._unwritable})
         known: Answer | _TooLong | None = self._cache.get(key)
         if known is not None:
             return known
         if weight > self._left and self._waits and self._seconds >= _MOST_SECONDS:
             return _TooLong()  # for the company it is in, so it is not kept
         answer = self._answer(task, weight)
+        if isinstance(answer, Written) and self._unwritable:
+            answer = Written(writable(answer.lowered, self._unwritable))
         self._cache.put(key, answer, answer.lowered if isinstance(answer, Written) else None)
         return answer
 

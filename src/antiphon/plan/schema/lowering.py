@@ -1,8 +1,9 @@
-"""JSON Schemas as rules of a grammar: exactly the texts that our JSON writer would write for the values that fit.
+"""JSON Schemas as rules of a grammar: the texts that our JSON writer would write for the values that fit.
 
-What stands between things is fixed by `Spacing`, numbers and strings have one spelling each, required properties come
-first and optional ones after them, both in the schema's order. So what a model writes under the grammar reads back and
-is written again as the same text. `strict` promises that every text fits the schema and refuses what cannot be
+What stands between things is fixed by `Spacing`, strings have one spelling each, required properties come first and
+optional ones after them, both in the schema's order. So what a model writes under the grammar reads back and is written
+again as the same text, but for numbers: a model that is held to a spelling it does not mean writes another value.
+`strict` promises that every text fits the schema and refuses what cannot be
 promised; without it what cannot be said in a grammar is left out, and a schema that cannot be lowered is any object.
 """
 
