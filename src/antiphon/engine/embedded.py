@@ -33,6 +33,7 @@ from antiphon.engine.frames import (
     Load,
     Made,
     Progress,
+    Renewed,
     Report,
     Tokenize,
     Tokenized,
@@ -249,6 +250,8 @@ class EmbeddedEngine:
         return bool(self._inboxes)
 
     def reported(self, report: Report) -> None:
+        if isinstance(report, Renewed):
+            self._caches.forget()
         inbox = self._inboxes.get(getattr(report, "request", 0))
         if inbox is None:
             return  # cancelled meanwhile

@@ -123,7 +123,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     fault: bool = False
 
 
-Report: TypeAlias = Loaded | Progress | Made | Tokens | Done | Tokenized | Pong | Failed
+class Renewed(msgspec.Struct, frozen=True, tag="renewed"):
+    """The library was made anew in the same process, since it held so many compiled grammars; its caches are empty."""
+
+    grammars: int
+
+
+Report: TypeAlias = Loaded | Renewed | Progress | Made | Tokens | Done | Tokenized | Pong | Failed
 
 M = TypeVar("M")
 _encoder = msgspec.msgpack.Encoder()

@@ -19,7 +19,7 @@ import structlog
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed
-from antiphon.engine.frames import Command, Done, Failed, Load, Loaded, Ping, Pong, Report, pack, read_report
+from antiphon.engine.frames import Command, Done, Failed, Load, Loaded, Ping, Pong, Renewed, Report, pack, read_report
 
 _log = structlog.get_logger()
 
@@ -255,6 +255,8 @@ class Supervisor:
             if isinstance(report, Pong):
                 self.failures = 0
                 continue
+            if isinstance(report, Renewed):
+                _log.info("engine.renewed", epoch=self.epoch, grammars=report.grammars)
             if isinstance(report, Done):
                 self.failures = 0  # a child that is never idle is never asked
             self._served.reported(report)

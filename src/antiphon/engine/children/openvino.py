@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.core.errors import EngineFailed
+from antiphon.engine.children.openvino_grammars import KeptGrammars
 from antiphon.engine.children.openvino_library import genai, openvino
 from antiphon.engine.contract import Sampling
 from antiphon.engine.frames import (
@@ -33,6 +34,7 @@ from antiphon.engine.frames import (
     Ping,
     Pong,
     Progress,
+    Renewed,
     Report,
     Tokenize,
     Tokenized,
@@ -105,7 +107,13 @@ class Job:
         self.handle = handle
         self._visible = command.max_tokens
         self._made = 0
+        self._grammar = command.grammar is not None
         self._logprobs = command.logprobs
+
+    @property
+    def untried(self) -> bool:
+        """Whether it has a grammar that no step has gone well with."""
+        return self._grammar and not self._made
 
     def reports(self) -> list[Report]:
         """What the last step made of it; `Done` or `Failed` comes last of all."""
@@ -138,9 +146,22 @@ class Body:
     """The library, loaded, and what it works on."""
 
     def __init__(self, load: Load) -> None:
-        self._end_tokens = load.end_tokens
+        self._load = load
         self._numbers = itertools.count(1)
         self._jobs: dict[int, Job] = {}
+        self._waiting: dict[int, Generate] = {}
+        self._renewing: Iterator[bool] | None = None
+        self._pipeline: Any = None
+        self._tokenizer: Any = None
+        for _ in self._build():
+            pass
+
+    def _build(self) -> Iterator[bool]:
+        """Make the library, in stages of seconds each. What there was of it before goes first."""
+        load = self._load
+        self._pipeline = self._tokenizer = None
+        self._tokenizer = genai.Tokenizer(load.model_path)
+        yield True
         scheduler = genai.SchedulerConfig()
         # One block more for each seat: a sequence's last block is seldom full.
         scheduler.num_kv_blocks = -(-load.pool_tokens // _BLOCK) + 2 * load.seats
@@ -149,12 +170,12 @@ class Body:
         scheduler.dynamic_split_fuse = True
         scheduler.enable_prefix_caching = True
         properties = {"INFERENCE_NUM_THREADS": load.threads, **load.properties}
-        self._tokenizer = genai.Tokenizer(load.model_path)
         self._pipeline = genai.ContinuousBatchingPipeline(
             load.prepared_path or load.model_path, self._tokenizer, scheduler, "CPU", **properties
         )
-
+        yield True
         self._warm_up(load.chunk_tokens)
+        self._kept = KeptGrammars()
 
     def _warm_up(self, tokens: int) -> None:
         """Answer once before anybody is told that it can be done: the first steps compile kernels, and the first
@@ -170,14 +191,21 @@ class Body:
 
     @property
     def busy(self) -> bool:
+        return self._renewing is not None or bool(self._waiting) or self._in_flight
+
+    @property
+    def _in_flight(self) -> bool:
         return bool(self._jobs) or self._pipeline.has_non_finished_requests()
 
     def do(self, command: Command) -> list[Report]:
         """Carry a command out; what there is to say at once."""
         match command:
             case Generate():
-                return self._generate(command)
+                if self._renewing is None and not self._waiting and not (self._in_flight and self._kept.full):
+                    return self._generate(command)
+                self._waiting[command.request] = command
             case Cancel(request):
+                self._waiting.pop(request, None)
                 job = self._jobs.pop(request, None)
                 if job is not None:
                     job.handle.cancel()
@@ -189,7 +217,11 @@ class Body:
         return []
 
     def step(self) -> list[Report]:
-        """One step of the library; what it made."""
+        """One step of the library, or of making it anew; what it made."""
+        if self._renewing is None and self._waiting and not self._in_flight:
+            self._renewing = self._build()  # nothing to step: the last in flight was cancelled
+        if self._renewing is not None:
+            return self._renew(self._renewing)
         try:
             self._pipeline.step()
         except RuntimeError as error:
@@ -203,17 +235,43 @@ class Body:
             elif isinstance(reports[-1], Done | Failed):
                 del self._jobs[job.request]
             out += reports
+        if not self._in_flight and self._kept.full:
+            self._renewing = self._build()
         return out
+
+    def _renew(self, stages: Iterator[bool]) -> list[Report]:
+        """The library forgets no grammar, so it is made anew when it holds too many. It has nothing to do then, and
+        those who came meanwhile are let in at the end, in their order."""
+        grammars = self._kept.count
+        try:
+            if next(stages, False):
+                return [Progress(request, None) for request in self._waiting]
+        except RuntimeError as error:
+            raise EngineFailed(f"making the library anew failed: {error}"[:300]) from None
+        self._renewing = None
+        waiting, self._waiting = self._waiting, {}
+        out: list[Report] = [Renewed(grammars)]
+        for command in waiting.values():
+            out += self._generate(command)
+        return out
+
+    def suspects(self) -> list[Report]:
+        """After a step has failed: those whose grammar it may have been, as the library refuses one in the step that
+        is to use it, and in every one after. Their clients should not ask again; all others may."""
+        reason = "a step failed, perhaps for the grammar of this request"
+        return [Failed(job.request, reason, True) for job in self._jobs.values() if job.untried]
 
     def _generate(self, command: Generate) -> list[Report]:
         prompt = openvino.Tensor(np.array([command.prompt], dtype=np.int64))
         # Under a grammar the library takes stop tokens for ends of the turn: for what may come after all else.
-        stops = {*(command.stop_tokens if command.grammar is None else ()), *self._end_tokens}
+        stops = {*(command.stop_tokens if command.grammar is None else ()), *self._load.end_tokens}
         try:
             config = _config(command.sampling, max(1, command.max_tokens), stops)
             config.logprobs = int(command.logprobs)
             if command.grammar is not None:
-                config.structured_output_config = genai.StructuredOutputConfig(grammar=ebnf(command.grammar))
+                text = ebnf(command.grammar)
+                self._kept.add(text)
+                config.structured_output_config = genai.StructuredOutputConfig(grammar=text)
             handle = self._pipeline.add_request(next(self._numbers), prompt, config)
         except RuntimeError as error:
             return [Failed(command.request, f"the library refused the request: {error}"[:300])]
@@ -257,8 +315,11 @@ def serve(connection: socket.socket, parent: int) -> None:
         said: list[Report] = []
         for command in wire.commands(wait=not body.busy):
             said += body.do(command)
-        if body.busy:
-            said += body.step()
+        try:
+            said += body.step() if body.busy else []
+        except EngineFailed:
+            wire.send([*said, *body.suspects()])
+            raise
         wire.send(said)
 
 
