@@ -9,6 +9,7 @@
     │   ├── NotFound              404
     │   ├── MethodNotAllowed      405
     │   ├── ReceiptTimeout        400, the body did not arrive in time; the same again may
+    │   ├── RateLimited           429, over a limit of requests or tokens per minute
     │   └── RequestTooLarge       413
     ├── ServiceError              the server's side (5xx), safe to retry
     │   ├── Overloaded            529, refused early rather than late
@@ -24,6 +25,8 @@ holds a path of this machine, a secret, or a library's own text.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class AntiphonError(Exception):
@@ -103,6 +106,20 @@ class ReceiptTimeout(RequestError):
 
 class RequestTooLarge(RequestError):
     """The body is over the endpoint's limit."""
+
+
+class RateLimited(RequestError):
+    """More requests or tokens than the limits per minute allow (contract messages-and-inference 2.1, 13).
+
+    `retry_after_s` is when the same request fits, whole seconds; None: it is larger than what a whole minute allows, so
+    it never will. `headers` are the lines that tell how the limits stand.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: int | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.retry_helps = retry_after_s is not None
+        self.headers = tuple(headers)
 
 
 class ServiceError(AntiphonError):

@@ -26,9 +26,9 @@ _AFTER_TOOLS = (
     "A request for several things needs several calls, one behind the other. Two calls:\n"
     f"{_CALL}\n{_CALL}"
     # Not of the template. Without the first sentence small models explain a call instead of making it; without the
-    # second they make up functions where none fits, and so they do if it is the first.
-    "\n\nWhere a function fits, begin with the call itself and write nothing else. If no function is needed to answer, "
-    "or none fits, do not call any: answer in plain words."
+    # second they call what does not fit, with values of their own making, and so they do if it is the first.
+    "\n\nWhere a function fits, begin with the call itself and write nothing else. Where no function is needed to "
+    "answer, or none does what is asked, do not call any and do not make up values: answer in plain words."
 )
 _ERROR = "Error: "
 
