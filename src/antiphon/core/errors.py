@@ -115,7 +115,9 @@ class RateLimited(RequestError):
     it never will. `headers` are the lines that tell how the limits stand.
     """
 
-    def __init__(self, message: str, *, retry_after_s: int | None, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: int | None = None, headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.retry_helps = retry_after_s is not None
