@@ -159,7 +159,7 @@ def test_a_defect_is_told_by_kind_and_place_alone(
 ) -> None:
     """`plan` fails before the seat is taken. A defect's text, and the variables around it, may be what somebody sent."""
 
-    def broken(self: Planner, asked: object, window: object = None) -> None:
+    def broken(self: Planner, asked: object, *more: object, **named: object) -> None:
         prompt = CANARY["prompt"]
         raise ValueError(f"{CANARY['defect']} {prompt} {asked}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Iterator
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -155,9 +156,26 @@ async def read_command(reader: asyncio.StreamReader) -> Command:
     return _decode(_commands, await _body(reader))
 
 
-async def read_report(reader: asyncio.StreamReader) -> Report:
-    """The next report. Raises EngineFailed where the frame is malformed, IncompleteReadError at the end."""
-    return _decode(_reports, await _body(reader))
+def reports_of(data: bytearray) -> Iterator[Report]:
+    """The reports that are whole, taken off the front of what has come so far.
+
+    Raises:
+        EngineFailed: a frame is malformed.
+    """
+    start = 0
+    try:
+        while len(data) >= start + _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(data, start)
+            if length > MAX_FRAME:
+                raise EngineFailed(f"a frame of {length} bytes is over the bound")
+            end = start + _LENGTH.size + length
+            if len(data) < end:
+                return
+            body = bytes(data[start + _LENGTH.size : end])
+            start = end
+            yield _decode(_reports, body)
+    finally:
+        del data[:start]
 
 
 async def _body(reader: asyncio.StreamReader) -> bytes:

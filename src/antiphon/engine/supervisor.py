@@ -19,7 +19,8 @@ import structlog
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed
-from antiphon.engine.frames import Command, Done, Failed, Load, Loaded, Ping, Pong, Renewed, Report, pack, read_report
+from antiphon.engine.frames import Command, Done, Failed, Load, Loaded, Ping, Pong, Renewed, Report
+from antiphon.engine.link import Link
 
 _log = structlog.get_logger()
 
@@ -36,13 +37,11 @@ class Child:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        link: Link,
         folder: tempfile.TemporaryDirectory[str],
     ) -> None:
         self.process = process
-        self.reader = reader
-        self.writer = writer
+        self.link = link
         self._folder = folder
 
     @classmethod
@@ -64,8 +63,8 @@ class Child:
                     if process.returncode is not None:
                         raise EngineFailed(f"the engine's process ended with {process.returncode} at its start")
                     with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                        reader, writer = await asyncio.open_unix_connection(path)
-                        return cls(process, reader, writer, folder)
+                        _, link = await asyncio.get_running_loop().create_unix_connection(Link, path)
+                        return cls(process, link, folder)
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise EngineFailed("the engine's process did not listen in time") from None
@@ -76,7 +75,7 @@ class Child:
 
     async def end(self) -> None:
         """Kill the process and wait until it is gone."""
-        self.writer.close()
+        self.link.close()
         await _kill(self.process)
         self._folder.cleanup()
 
@@ -174,7 +173,7 @@ class Supervisor:
         """
         if self._child is None or not self.ready:
             raise EngineFailed(f"the engine is down: {self.reason}")
-        self._child.writer.write(pack(command))
+        self._child.link.send(command)
 
     def worked(self) -> None:
         """New work was given: silence counts from now."""
@@ -204,6 +203,8 @@ class Supervisor:
                 self.ready = False
                 self.reason = reason
                 self._child = None
+                if child is not None:
+                    child.link.close()
                 self._served.lost(reason)
                 if child is not None:
                     await asyncio.shield(child.end())
@@ -214,24 +215,25 @@ class Supervisor:
 
     async def _until_lost(self, child: Child) -> str:
         """Serve until the child is gone, or has to go. Returns why."""
-        loop = asyncio.get_running_loop()
-        watchers = {loop.create_task(self._watch()), loop.create_task(self._listen(child))}
+        watch = asyncio.get_running_loop().create_task(self._watch())
+        child.link.follow(self._hear)
         try:
-            done, _ = await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([watch, child.link.lost], return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         finally:
-            for watcher in watchers:
-                watcher.cancel()
+            watch.cancel()
 
     async def _prepare(self, child: Child) -> None:
-        child.writer.write(pack(self.load))
+        child.link.send(self.load)
         try:
             async with asyncio.timeout(self._start_seconds):
-                first = await read_report(child.reader)
+                first = await asyncio.shield(child.link.first)
         except TimeoutError:
             raise EngineFailed("loading the model took too long") from None
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise EngineFailed("the engine's process ended while it loaded the model") from None
+        except asyncio.CancelledError:
+            if not child.link.first.cancelled():
+                raise
+            raise EngineFailed(f"{child.link.lost.result()} while it loaded the model") from None
         if not isinstance(first, Loaded):
             raise EngineFailed(first.reason if isinstance(first, Failed) else "the engine's first word is unknown")
         self._child = child
@@ -243,23 +245,16 @@ class Supervisor:
         self._settled.set()
         self._served.ready()
 
-    async def _listen(self, child: Child) -> str:
-        while True:
-            try:
-                report = await read_report(child.reader)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                return "the engine's process ended"
-            except EngineFailed as error:
-                return error.reason
-            self._heard = self._clock.monotonic()
-            if isinstance(report, Pong):
-                self.failures = 0
-                continue
-            if isinstance(report, Renewed):
-                _log.info("engine.renewed", epoch=self.epoch, grammars=report.grammars)
-            if isinstance(report, Done):
-                self.failures = 0  # a child that is never idle is never asked
-            self._served.reported(report)
+    def _hear(self, report: Report) -> None:
+        self._heard = self._clock.monotonic()
+        if isinstance(report, Pong):
+            self.failures = 0
+            return
+        if isinstance(report, Renewed):
+            _log.info("engine.renewed", epoch=self.epoch, grammars=report.grammars)
+        if isinstance(report, Done):
+            self.failures = 0  # a child that is never idle is never asked
+        self._served.reported(report)
 
     async def _watch(self) -> str:
         """By progress while there is work, because a port that answers proves nothing; by ping while there is none."""
@@ -276,4 +271,4 @@ class Supervisor:
             if now - asked > _PING_SECONDS and self._child is not None:
                 asked = now
                 if not self._served.busy():
-                    self._child.writer.write(pack(Ping(0)))
+                    self._child.link.send(Ping(0))
