@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from antiphon.engine.contract import EngineEvent
 from antiphon.engine.grammar import Choice, Grammar, Sequence, Text
-from antiphon.engine.performance import Performance, cut_words
+from antiphon.engine.performance import Performance, Score, cut_words
 from antiphon.plan.schema.lowering import Spacing, lower
 from random_schemas import COMPACT, TEMPLATE
 
@@ -26,7 +26,7 @@ def said(events: tuple[EngineEvent, ...]) -> str:
 
 
 def playing(text: str) -> Performance:
-    return Performance(cut_words(text))
+    return Performance(Score(cut_words(text)))
 
 
 def grammar(schema: Any, spacing: Spacing = TEMPLATE) -> Grammar:

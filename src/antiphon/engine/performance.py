@@ -9,9 +9,9 @@ written is tried with other blanks and its outermost properties in another order
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import accumulate, permutations
 
 import msgspec
 
@@ -27,21 +27,38 @@ _LEAD = 64
 _WORD = re.compile(r"\s*\S+\s*$|\s*\S+")
 
 
+class Score:
+    """The text of an answer and its tokens. Made once, for every answer that plays it."""
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.text = "".join(tokens)
+        pieces = [token for token in tokens if token]
+        self._borders = list(accumulate(map(len, pieces)))
+        self._events = tuple([EngineEvent(piece.encode(), 1) for piece in pieces])
+
+    def cut(self, start: int, end: int) -> tuple[EngineEvent, ...]:
+        """The tokens between two places; one that lies across a border is cut there."""
+        first, last = bisect_right(self._borders, start), bisect_left(self._borders, end)
+        if last < len(self._borders) and self._borders[last] == end and start == (first and self._borders[first - 1]):
+            return self._events[first : last + 1]
+        pieces: list[str] = []
+        while start < end:
+            border = min(self._borders[bisect_right(self._borders, start)], end)
+            pieces.append(self.text[start:border])
+            start = border
+        return tuple([EngineEvent(piece.encode(), 1) for piece in pieces])
+
+
 class Performance:
-    """One answer. `tokens` are its words; None stands for numbered words without an end.
+    """One answer. Without a score it is numbered words without an end.
 
     Attributes:
         played: how many tokens have left so far, over all phases.
     """
 
-    def __init__(self, tokens: Sequence[str] | None) -> None:
-        self._endless = tokens is None
-        self._text = "".join(tokens or ())
-        self._borders: list[int] = []
-        end = 0
-        for token in tokens or ():
-            end += len(token)
-            self._borders.append(end)
+    def __init__(self, score: Score | None) -> None:
+        self._score = score
+        self._text = "" if score is None else score.text
         self._at = 0
         self._before = 0
         self.played = 0
@@ -58,7 +75,7 @@ class Performance:
     def free(self, stops: dict[str, int], most: int) -> tuple[tuple[EngineEvent, ...], bool]:
         """What is played without a grammar: up to the first of the texts that `stops` knows as a token, or the end.
         Returns whether one of those ended it."""
-        if self._endless:
+        if self._score is None:
             return numbered(most), False
         places = [(place, stop) for stop in stops if (place := self._text.find(stop, self._at)) >= 0]
         if not places:
@@ -89,14 +106,8 @@ class Performance:
         return words(shortest(grammar))
 
     def _cut(self, start: int, end: int) -> tuple[EngineEvent, ...]:
-        """The tokens between two places; one that lies across a border is cut there."""
         self._at = end
-        pieces: list[str] = []
-        while start < end:
-            border = min(self._borders[bisect_right(self._borders, start)], end)
-            pieces.append(self._text[start:border])
-            start = border
-        return tuple([EngineEvent(piece.encode(), 1) for piece in pieces])
+        return () if self._score is None else self._score.cut(start, end)
 
 
 def _allowed(grammar: Grammar, text: str, starts: range) -> tuple[int, int] | None:

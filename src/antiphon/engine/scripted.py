@@ -43,7 +43,7 @@ from antiphon.engine.contract import (
     Step,
     TokenSpan,
 )
-from antiphon.engine.performance import Performance, cut_words
+from antiphon.engine.performance import Performance, Score, cut_words
 from antiphon.engine.seats import Lease, SeatQueue
 
 #: Tokens that leave in one step at full speed, as from an engine whose steps are short.
@@ -103,7 +103,7 @@ class Part(msgspec.Struct, frozen=True):
     """A rule and what it plays, made ready; None stands for numbered words, as many as are asked for."""
 
     rule: Rule
-    tokens: tuple[str, ...] | None
+    score: Score | None
 
 
 _WITHOUT_RULE = Part(Rule(), None)
@@ -165,7 +165,7 @@ class ScriptedEngine:
         self._seat_count = seats
         self._stall_seconds = stall_seconds
         self._used = [0] * len(script.rules)
-        self._parts = [Part(rule, _tokens(rule, words.write_calls)) for rule in script.rules]
+        self._parts = [Part(rule, _score(rule, words.write_calls)) for rule in script.rules]
         self._seats = SeatQueue(
             seats=seats,
             cold_prompts=seats,
@@ -290,17 +290,17 @@ class ScriptedSeat:
         self._engine = engine
         self._lease = lease
         part = engine.choose(prompt)
-        self._rule, self._performance = part.rule, Performance(part.tokens)
+        self._rule, self._performance = part.rule, Performance(part.score)
 
     def generate(self, phase: Phase) -> AsyncGenerator[Step, None]:
         """See `contract.Seat.generate`."""
         return self._engine.play(self._rule, self._performance, phase, self._lease)
 
 
-def _tokens(rule: Rule, write_calls: WriteCalls) -> tuple[str, ...] | None:
+def _score(rule: Rule, write_calls: WriteCalls) -> Score | None:
     if rule.text is not None or rule.calls:
-        return tuple(cut_words(write_calls(rule.text or "", rule.calls) if rule.calls else rule.text or ""))
-    return rule.tokens
+        return Score(cut_words(write_calls(rule.text or "", rule.calls) if rule.calls else rule.text or ""))
+    return None if rule.tokens is None else Score(rule.tokens)
 
 
 def _certain(event: EngineEvent) -> EngineEvent:
