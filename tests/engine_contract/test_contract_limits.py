@@ -84,10 +84,11 @@ async def test_a_seats_next_phase_goes_before_the_cold_prompts_that_wait(desk: D
                 desk.ask(prompt, phase, seated=lambda: seated.add(name), begun=lambda: order.append(name))
             )
 
-        # Each longer than any body's chunk: a shorter prompt is no cold one, and waits for nobody.
-        cold = [ask(f"cold {number}", LONG_TOKENS if number == 0 else 160) for number in range(4)]
+        # Each longer than any body's chunk: a shorter prompt is no cold one, and waits for nobody. The first one lasts
+        # until the seat's phase has reached the child, also on a machine that is slow to pass it on.
+        cold = [ask(f"cold {number}", 4 * LONG_TOKENS if number == 0 else 160) for number in range(3)]
         await desk.until(lambda: bool(seated))
-        late = {f"cold {number}" for number in range(4)} - seated
+        late = {f"cold {number}" for number in range(3)} - seated
         assert late
         assert not order
         appended = tuple(desk.encode(" The capital of Italy is"))
@@ -97,8 +98,8 @@ async def test_a_seats_next_phase_goes_before_the_cold_prompts_that_wait(desk: D
             if step.finish is not None and step.finish.reused_tokens is not None:
                 assert step.finish.reused_tokens >= len(desk.encode(PARIS))
     await asyncio.gather(*cold)
-    assert sorted(order) == ["cold 0", "cold 1", "cold 2", "cold 3", "seated"]
-    assert all(order.index("seated") < order.index(name) for name in late)
+    assert sorted(order) == ["cold 0", "cold 1", "cold 2", "seated"]
+    assert all(order.index("seated") < order.index(name) for name in late), (order, late)
 
 
 async def test_a_next_phase_goes_on_from_all_that_came_before(body: Body, desk: Desk) -> None:

@@ -229,10 +229,10 @@ def test_what_cannot_be_followed_is_written_as_it_is_and_said() -> None:
 
 def test_a_template_that_refuses_a_content_is_not_asked_again() -> None:
     made = with_template(
-        "{% if 'bad' in messages[0].content %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}"
-    )
-    rendered = made.renderer.render(conversation(("user", "bad")))
-    assert not rendered.aligned and ids_of(rendered) == [*b"bad"]
+        "{% if 'wrong' in messages[0].content %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}"
+    )  # no word of hex digits: a placeholder may contain one
+    rendered = made.renderer.render(conversation(("user", "wrong")))
+    assert not rendered.aligned and ids_of(rendered) == [*b"wrong"]
 
 
 NO_SYSTEM = (
