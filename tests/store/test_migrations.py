@@ -77,7 +77,7 @@ async def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
         "ix_usage_records_workspace_created_ms",
         "ix_usage_records_organization_created_ms",
     }
-    assert checks == ["ck_api_keys_status", "ck_workspaces_profile"]
+    assert checks == ["ck_api_keys_status", "ck_spend_limits_period", "ck_workspaces_profile"]
 
 
 async def test_a_database_of_the_first_release_keeps_what_it_holds(tmp_path: Path) -> None:

@@ -45,6 +45,27 @@ class Usage(msgspec.Struct, frozen=True):
     thinking_tokens: int = 0
 
 
+class Cost(msgspec.Struct, frozen=True):
+    """What a request costs, in nano-dollars: exact, and rounded once for each class of tokens."""
+
+    input_nano: int = 0
+    cache_write_5m_nano: int = 0
+    cache_write_1h_nano: int = 0
+    cache_read_nano: int = 0
+    output_nano: int = 0
+
+    @property
+    def total_nano(self) -> int:
+        """All of it."""
+        return (
+            self.input_nano
+            + self.cache_write_5m_nano
+            + self.cache_write_1h_nano
+            + self.cache_read_nano
+            + self.output_nano
+        )
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """One try at answering: a request has one, or several after escalation and fallback."""
 
@@ -85,3 +106,6 @@ class UsageRecord(msgspec.Struct, frozen=True):
     batch_id: str | None = None
     batch_item: str | None = None
     user_id: str | None = None
+    cost: Cost = Cost()
+    workflow: str | None = None
+    """The header `antiphon-workflow`: what piece of work this request belongs to."""

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Awaitable, Callable
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import Unauthenticated
@@ -26,6 +28,9 @@ from antiphon.gate.keys import Presented, presented, public_id_of
 from antiphon.store import changes, keys
 from antiphon.store.database import Database, StoreUnavailable
 from antiphon.store.keys import KeyUse
+
+#: Reads what else requests need a snapshot of, in the transaction that reads the keys.
+Reader = Callable[[AsyncConnection], Awaitable[None]]
 
 _POLL_SECONDS = 0.5
 _USE_SECONDS = 60.0
@@ -60,6 +65,7 @@ class Gate:
         self._glance_s = glance_s
         self._stale_s = stale_s
         self._entries: dict[bytes, _Entry] = {}
+        self._readers: list[Reader] = []
         self._version = -1
         self._seen_s = float("-inf")
         self._turn = asyncio.Lock()
@@ -70,6 +76,10 @@ class Gate:
         self._loads = 0
         self._refused = 0
         self._last_error: str | None = None
+
+    def follow(self, reader: Reader) -> None:
+        """Have something else read whenever anything has changed, limits for one. Before the first `load`."""
+        self._readers.append(reader)
 
     async def load(self) -> None:
         """Read the keys for the first time, or see at once what this process has just written.
@@ -178,6 +188,8 @@ class Gate:
                     async for portion in keys.credentials(connection)
                     for found in portion
                 }
+                for read in self._readers:
+                    await read(connection)
                 self._version = version
                 self._loads += 1
         self._seen_s = began_s

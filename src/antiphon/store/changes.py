@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.store.tables import changes
 
-Subject = Literal["keys", "workspaces"]
+Subject = Literal["keys", "workspaces", "people", "limits"]
 
 
 async def bump(connection: AsyncConnection, subject: Subject) -> None:

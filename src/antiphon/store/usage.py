@@ -9,11 +9,12 @@ import msgspec
 from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antiphon.core.records import Attempt, Scope, Usage, UsageRecord
+from antiphon.core.records import Attempt, Cost, Scope, Usage, UsageRecord
 from antiphon.store.once import insert_once
 from antiphon.store.tables import usage_attempts, usage_records
 
 _TOKENS = Usage.__struct_fields__
+_COSTS = Cost.__struct_fields__
 _t = usage_records.c
 
 
@@ -85,7 +86,8 @@ async def _load(connection: AsyncConnection, query: Any) -> tuple[UsageRecord, .
 
 def _row(record: UsageRecord) -> dict[str, Any]:
     row = {name: _storable(getattr(record, name)) for name in _PLAIN}
-    return row | {name: getattr(record.usage, name) for name in _TOKENS}
+    row |= {name: getattr(record.usage, name) for name in _TOKENS}
+    return row | {name: getattr(record.cost, name) for name in _COSTS}
 
 
 def _attempt_rows(record: UsageRecord) -> Iterable[dict[str, Any]]:
@@ -102,7 +104,8 @@ def _storable(value: Any) -> Any:
 
 def _record(row: Row[Any], attempts: Iterable[Attempt]) -> UsageRecord:
     plain = {name: getattr(row, name) for name in _PLAIN}
-    return UsageRecord(**plain, usage=_usage(row), attempts=tuple(attempts))
+    cost = Cost(*(getattr(row, name) for name in _COSTS))
+    return UsageRecord(**plain, usage=_usage(row), cost=cost, attempts=tuple(attempts))
 
 
 def _attempt(row: Row[Any]) -> Attempt:
