@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,6 +44,14 @@ def test_ids_sort_by_the_time_they_were_made_at(times: list[int]) -> None:
 def test_ids_of_one_millisecond_differ() -> None:
     ids = Ids(Clock(1_790_000_000_000))
     assert len({ids.make("req") for _ in range(20_000)}) == 20_000
+
+
+def test_every_character_of_chance_is_as_likely_as_any_other() -> None:
+    ids = Ids(Clock(0))
+    seen = Counter("".join(ids.make("req")[-13:] for _ in range(40_000)))
+    assert len(seen) == 58
+    # 520,000 throws of 58: a mean of 8,966 and a deviation of 94, and six of them are one chance in 10^7.
+    assert all(abs(times - 520_000 / 58) < 6 * 94 for times in seen.values())
 
 
 def test_a_secret_has_its_length_and_no_lookalikes() -> None:

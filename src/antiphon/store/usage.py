@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import Dialect, Row, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from antiphon.core.errors import invariant
 from antiphon.core.records import Attempt, Cost, Scope, Usage, UsageRecord
 from antiphon.store.once import insert_once
 from antiphon.store.tables import usage_attempts, usage_records
@@ -16,6 +19,8 @@ from antiphon.store.tables import usage_attempts, usage_records
 _TOKENS = Usage.__struct_fields__
 _COSTS = Cost.__struct_fields__
 _t = usage_records.c
+_Names: TypeAlias = tuple[str, ...]
+_Values: TypeAlias = tuple[Any, ...]
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -37,11 +42,27 @@ async def post(connection: AsyncConnection, records: Sequence[UsageRecord]) -> i
     if not fresh:
         return 0
     # `ON CONFLICT` besides the look-up above: another process may post the same record meanwhile.
-    await connection.execute(insert_once(connection, usage_records), [_row(r) for r in fresh.values()])
-    attempts = [row for record in fresh.values() for row in _attempt_rows(record)]
+    await _insert(connection, usage_records, _COLUMNS, [_values(r) for r in fresh.values()])
+    attempts = [values for record in fresh.values() for values in _attempt_values(record)]
     if attempts:
-        await connection.execute(insert_once(connection, usage_attempts), attempts)
+        await _insert(connection, usage_attempts, _ATTEMPT_COLUMNS, attempts)
     return len(fresh)
+
+
+async def _insert(connection: AsyncConnection, table: Table, columns: _Names, rows: Sequence[_Values]) -> None:
+    """Insert many rows, each the values of `columns`. The statement is made once and goes to the driver as it is: to
+    have it made out for every row took as long as the rest of a record's way into the database."""
+    statement, in_order = _statement(connection.dialect, table, columns)
+    await connection.exec_driver_sql(statement, [in_order(row) for row in rows])
+
+
+@lru_cache(maxsize=8)
+def _statement(dialect: Dialect, table: Table, columns: _Names) -> tuple[str, Callable[[_Values], _Values]]:
+    """The text of an insert, and what brings the values of `columns` into its order."""
+    compiled = insert_once(dialect, table).compile(dialect=dialect, column_keys=list(columns))
+    order = compiled.positiontup
+    invariant(order is not None, "a driver whose parameters have names")
+    return str(compiled), itemgetter(*(columns.index(name) for name in order or ()))
 
 
 async def get(scope: Scope, connection: AsyncConnection, request_id: str) -> UsageRecord | None:
@@ -84,22 +105,20 @@ async def _load(connection: AsyncConnection, query: Any) -> tuple[UsageRecord, .
     return tuple(_record(row, by_request[row.request_id]) for row in rows)
 
 
-def _row(record: UsageRecord) -> dict[str, Any]:
-    row = {name: _storable(getattr(record, name)) for name in _PLAIN}
-    row |= {name: getattr(record.usage, name) for name in _TOKENS}
-    return row | {name: getattr(record.cost, name) for name in _COSTS}
+def _values(record: UsageRecord) -> _Values:
+    plain = tuple([_storable(getattr(record, name)) for name in _PLAIN])
+    return plain + msgspec.structs.astuple(record.usage) + msgspec.structs.astuple(record.cost)
 
 
-def _attempt_rows(record: UsageRecord) -> Iterable[dict[str, Any]]:
+def _attempt_values(record: UsageRecord) -> Iterable[_Values]:
     for ordinal, attempt in enumerate(record.attempts):
-        row = {name: _storable(getattr(attempt, name)) for name in _PLAIN_ATTEMPT}
-        row |= {name: getattr(attempt.usage, name) for name in _TOKENS}
-        yield row | {"workspace": record.workspace, "request_id": record.request_id, "ordinal": ordinal}
+        plain = tuple([_storable(getattr(attempt, name)) for name in _PLAIN_ATTEMPT])
+        yield (record.workspace, record.request_id, ordinal, *plain, *msgspec.structs.astuple(attempt.usage))
 
 
 def _storable(value: Any) -> Any:
     """PostgreSQL's text holds no NUL, and a client's `user_id` may: a record must not be lost for that."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if type(value) is str and "\0" in value else value
 
 
 def _record(row: Row[Any], attempts: Iterable[Attempt]) -> UsageRecord:
@@ -120,3 +139,5 @@ def _usage(row: Row[Any]) -> Usage:
 #: fails the round-trip test, not a customer's posting.
 _PLAIN = tuple(name for name in UsageRecord.__struct_fields__ if name in usage_records.c)
 _PLAIN_ATTEMPT = tuple(name for name in Attempt.__struct_fields__ if name in usage_attempts.c)
+_COLUMNS: _Names = (*_PLAIN, *_TOKENS, *_COSTS)
+_ATTEMPT_COLUMNS: _Names = ("workspace", "request_id", "ordinal", *_PLAIN_ATTEMPT, *_TOKENS)

@@ -37,11 +37,11 @@ class Workspace(msgspec.Struct, frozen=True):
 async def ensure_defaults(connection: AsyncConnection, now_ms: int) -> None:
     """Make the organization and the workspace that an installation begins with, once."""
     await connection.execute(
-        insert_once(connection, organizations),
+        insert_once(connection.dialect, organizations),
         {"id": DEFAULT_ORGANIZATION, "name": "Default", "created_ms": now_ms},
     )
     row = _row(DEFAULT_WORKSPACE, DEFAULT_ORGANIZATION, "Default", now_ms)
-    made = await connection.execute(insert_once(connection, workspaces), row)
+    made = await connection.execute(insert_once(connection.dialect, workspaces), row)
     if made.rowcount:
         await bump(connection, "workspaces")
 
