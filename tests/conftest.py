@@ -13,6 +13,7 @@ import pytest
 from antiphon.core.settings import Settings
 from antiphon.engine import weights
 from antiphon.routing import catalogue
+from postgres import Postgres, running_postgres
 from running import Running, scripted_settings
 from wheelhouse import Wheelhouse
 
@@ -51,6 +52,22 @@ def smol_file() -> Path:
 def qwen_file() -> Path:
     """Qwen2.5 Coder 1.5B, 1.1 GB: the default model."""
     return _real("qwen2.5-coder-1.5b-instruct")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server for all tests of this process."""
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database of each kind that records may lie in."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.fresh()
 
 
 @pytest.fixture

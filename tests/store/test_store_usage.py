@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -75,8 +74,8 @@ def _record(request: str, scope: Scope = _A, created_ms: int = 10, tokens: int =
 
 
 @pytest.fixture
-async def database(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Database]:
-    opened = open_database(f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}")
+async def database(store_url: str, anyio_backend: str) -> AsyncIterator[Database]:
+    opened = open_database(store_url)
     await opened.migrate()
     yield opened
     await opened.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,8 +22,8 @@ _DEFAULT = Scope(DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE)
 
 
 @pytest.fixture
-async def connection(tmp_path: Path, anyio_backend: str) -> AsyncIterator[AsyncConnection]:
-    database = open_database(f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}")
+async def connection(store_url: str, anyio_backend: str) -> AsyncIterator[AsyncConnection]:
+    database = open_database(store_url)
     await database.migrate()
     async with database.transaction() as opened:
         await workspaces.ensure_defaults(opened, 1)
