@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 export ANTIPHON_HOME ?= $(CURDIR)/.antiphon
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check lock bench
+.PHONY: help setup demo serve test endure-kill check lock bench
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ serve: setup ## start the server
 test: setup ## all tests, two files at a time
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
+endure-kill: setup ## kill a server under load 50 times; every answer seen complete has one record
+	ANTIPHON_TEST_KILLS=50 $(BIN)/pytest tests/ledger/test_kill_under_load.py -s
+
 check: setup ## format, lint, types, import contracts
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/ruff check src tests bench
@@ -39,7 +42,7 @@ lock: setup ## write requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--all-extras --group dev pyproject.toml -o requirements.lock
 
-bench: bench-gateway bench-peers bench-engine bench-structured ## all benches (but bench-claude-code and bench-tools)
+bench: bench-gateway bench-fairness bench-peers bench-engine bench-structured ## all benches (but bench-claude-code and bench-tools)
 
 bench-%: setup
 	$(BIN)/python -m bench.$(subst -,_,$*) $(ARGS)

@@ -21,7 +21,7 @@ from wheelhouse import Wheelhouse
 StartScripted: TypeAlias = Callable[..., Running]
 
 #: Counts the documented behaviours that a run proves.
-pytest_plugins = ("proving",)
+pytest_plugins = ("proving", "office_fixtures")
 
 _REPOSITORY = Path(__file__).parents[1]
 

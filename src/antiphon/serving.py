@@ -23,6 +23,7 @@ from antiphon.engine.residents import OnDemand, ResidentEngine, Residents
 from antiphon.engine.scripted import Script, ScriptedCall, ScriptedEngine, Words, WriteCalls, read_script
 from antiphon.engine.tokenizer import Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, builtin_vocabulary, load_vocabulary
+from antiphon.parts import ServedModel
 from antiphon.plan.plan import Limits, Planner
 from antiphon.plan.proof import proven
 from antiphon.plan.render import Renderer
@@ -30,7 +31,6 @@ from antiphon.plan.schema.cache import LoweredCache
 from antiphon.plan.schema.outside import Outside
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import SCRIPTED, ModelCard, ModelEntry
-from antiphon.turn import ServedModel
 
 _log = structlog.get_logger()
 

@@ -1,8 +1,10 @@
 """The life of one request, from top to bottom.
 
-    admit    may this caller begin a turn now?                       gate      → Ticket
+    admit    may this caller begin a turn now?                       gate      → Pass
     route    which model answers for the id that was asked?          routing   → Route
+    request  is there a request left of this minute's?               gate
     plan     the prompt in tokens, the limits, the phases            plan      → Plan
+    reserve  are there tokens left for it, and money?                gate
     seat     a place in the model's engine, waited for in order      engine    → Seat
     phases   tokens become blocks, blocks become events              reply     → events
     settle   one usage record, on disk before the last event leaves  ledger    → UsageRecord
@@ -14,37 +16,30 @@ stalls, the engine fails) comes through here too: the engine is stopped within o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Protocol
 
 import msgspec
 
-from antiphon.core.clock import Clock
-from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded
-from antiphon.core.ids import Ids
-from antiphon.core.records import Caller
+from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded, RequestError
+from antiphon.core.records import Caller, Cost, Usage, UsageRecord
 from antiphon.dialect.stretch import Ending
-from antiphon.engine.contract import Engine, Seat
-from antiphon.engine.tokenizer import Tokenizer
-from antiphon.gate.admission import Admission, Ticket
-from antiphon.ledger.account import Account
-from antiphon.ledger.journal import Journal
-from antiphon.observe.metrics import Metrics
-from antiphon.observe.traces import Tracing
+from antiphon.engine.contract import Seat
+from antiphon.gate import residency
+from antiphon.gate.entrance import Pass
+from antiphon.ledger.account import OURS, Account, Asked
+from antiphon.parts import INLINE_BYTES, Parts, ServedModel
 from antiphon.plan.phases import Done, Part
-from antiphon.plan.plan import Plan, Planner
+from antiphon.plan.plan import Plan
 from antiphon.plan.schema.effort import TakesLonger
 from antiphon.reply.assemble import Assembler, Conditions
-from antiphon.routing import profile
-from antiphon.routing.resolve import Route, Router
+from antiphon.routing.prices import Terms
+from antiphon.routing.resolve import Route
 from antiphon.wire.events import Event, MessageStart
 from antiphon.wire.parse import Parsed
-from antiphon.wire.request import Conversation, CountTokensRequest, MessagesRequest
+from antiphon.wire.request import MessagesRequest
 from antiphon.wire.response import StopReason
-
-#: Bodies above this many bytes are parsed and planned in a thread, so that no other stream waits for them.
-INLINE_BYTES = 32 * 1024
 
 
 class Sink(Protocol):
@@ -59,98 +54,80 @@ class Sink(Protocol):
         ...
 
 
-class ServedModel(msgspec.Struct, frozen=True):
-    """One model that runs: how it is planned for, and what generates."""
-
-    name: str
-    planner: Planner
-    engine: Engine
-    tokenizer: Tokenizer
-
-
-class Parts(msgspec.Struct, frozen=True):
-    """What a turn needs of the server."""
-
-    admission: Admission
-    router: Router
-    models: Mapping[str, ServedModel]
-    journal: Journal
-    metrics: Metrics
-    tracing: Tracing
-    clock: Clock
-    ids: Ids
-
-
-async def count(parts: Parts, caller: Caller, parsed: Parsed[CountTokensRequest]) -> int:
-    """The turn of `count_tokens`: it ends with the plan. Equals the input tokens of the same request, always.
-
-    Raises:
-        RequestError: the request cannot be counted.
-        Overloaded: the server is full.
-    """
-    with parts.admission.admit(caller):
-        route = _routed(parts, caller, parsed.request)
-        planner = parts.models[route.model.name].planner
-        if len(parsed.raw) <= INLINE_BYTES:
-            with suppress(TakesLonger):
-                return planner.count(parsed.request, waits=False)
-        return await asyncio.to_thread(planner.count, parsed.request)
-
-
 class Turn:
     """One request for an answer. `open` it, then `run` it once, then `close` it."""
 
-    def __init__(self, parts: Parts, caller: Caller, parsed: Parsed[MessagesRequest], request_id: str) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        caller: Caller,
+        parsed: Parsed[MessagesRequest],
+        request_id: str,
+        *,
+        workflow: str | None = None,
+    ) -> None:
+        """`workflow`: the piece of work that the client says this request belongs to, for reports."""
         self._parts = parts
         self._caller = caller
         self._request = parsed.request
         self._size = len(parsed.raw)
+        self._workflow = workflow
         self._message_id = parts.ids.make("msg")
         self._account = Account(parts.clock, caller, request_id, self._message_id)
-        self._ticket: Ticket
+        self._pass: Pass
         self._route: Route
+        self._geography: str
         self._model: ServedModel
         self._plan: Plan
         self._answer: Assembler
 
     async def open(self) -> None:
-        """Admit, route, plan: every refusal that needs no engine.
+        """Admit, route, plan, reserve: every refusal that needs no engine.
 
         Raises:
-            RequestError: the request cannot be served as it stands.
+            RequestError: the request cannot be served as it stands, or is over a limit.
             Overloaded: the server is full.
         """
-        tracing = self._parts.tracing
-        with tracing.step("antiphon.admit"):
-            self._ticket = self._parts.admission.admit(self._caller)
+        parts, request, step = self._parts, self._request, self._parts.tracing.step
+        with step("antiphon.admit"):
+            self._pass = parts.entrance.admit(self._caller)
         try:
-            with tracing.step("antiphon.route"):
-                self._route = _routed(self._parts, self._caller, self._request)
-                self._model = self._parts.models[self._route.model.name]
-            tracing.chat(self._request.model, self._request.max_tokens, self._request.streamed)
-            with tracing.step("antiphon.plan"):
+            with step("antiphon.route"):
+                self._route, self._geography = self._routed()
+                self._model = parts.models[self._route.model.name]
+            await self._pass.request(parts.entrance.group_of(self._route.meant), request.model)
+            parts.tracing.chat(request.model, request.max_tokens, request.streamed)
+            with step("antiphon.plan"):
                 self._plan = await self._planned()
-        except BaseException:
-            self.close()
+            await self._pass.prompt(_uncached(self._plan.input), self._bound())
+        except BaseException as error:
+            if isinstance(error, RequestError):  # a request that its caller spoilt counts as one
+                await self._pass.settle(0, input_tokens=0)
+            await self.close()
             raise
         self._answer = Assembler(
             self._message_id,
-            self._request.model,
+            request.model,
             self._plan.input,
             self._plan.stop_sequences,
-            by_token=self._request.streamed,
-            conditions=Conditions.of(self._request),
-            call_ids=lambda: self._parts.ids.make("toolu"),
+            by_token=request.streamed,
+            conditions=Conditions.of(request, self._geography),
+            call_ids=lambda: parts.ids.make("toolu"),
         )
 
-    def close(self) -> None:
-        """Give the ticket back."""
-        self._ticket.__exit__(None, None, None)
+    async def close(self) -> None:
+        """Give the place back."""
+        await self._pass.close()
 
     @property
     def served_model(self) -> str:
         """The catalogue name of the model that answers."""
         return self._model.name
+
+    @property
+    def limit_headers(self) -> list[tuple[bytes, bytes]]:
+        """The lines that tell how the limits stand; none before the turn was let in."""
+        return self._pass.headers
 
     def start(self) -> MessageStart:
         """The answer's first event, true before the first token. The client has been promised an end from here on."""
@@ -185,6 +162,14 @@ class Turn:
             await self._settle(outcome)
         await sink.put(self._answer.end(stop_reason))
 
+    def _routed(self) -> tuple[Route, str]:
+        """The route, and the geography that usage tells."""
+        caller, asked = self._caller, self._request.inference_geo
+        within = residency.wanted(asked, allowed=caller.allowed_geographies, default=caller.default_geography)
+        route = self._parts.route(caller, self._request, within)
+        knows = route.rules is None or route.rules.geography
+        return route, residency.served(within, model=route.model.geography or within, asked=asked, knows=knows)
+
     async def _planned(self) -> Plan:
         window = self._route.rules.window if self._route.rules is not None else None
         if self._size <= INLINE_BYTES:
@@ -206,6 +191,8 @@ class Turn:
         async with aclosing(seat.generate(phase)) as steps:
             async for step in steps:
                 self._account.stepped()
+                if self._pass.produced(sum([event.tokens for event in step.events])):
+                    await self._pass.write()
                 events += answer.feed(step)
                 if step.finish is not None:
                     self._account.reused(step.finish.reused_tokens)
@@ -219,27 +206,43 @@ class Turn:
     async def _settle(self, outcome: str) -> None:
         """Write the one record of this turn, shielded: what was made is recorded even when the client is gone."""
         request = self._request
-        record = self._account.closed(
-            outcome,
-            self._answer.usage,
-            requested_model=request.model,
-            served_model=self._model.name,
-            engine=self._model.engine.describe().engine,
-            streamed=request.streamed,
-            geography=request.inference_geo,
-            user_id=request.metadata.user_id if request.metadata else None,
+        asked = Asked(
+            request.model,
+            self._model.name,
+            self._model.engine.describe().engine,
+            request.streamed,
+            self._geography,
+            request.metadata.user_id if request.metadata else None,
+            self._workflow,
         )
+        record = self._account.closed(outcome, self._answer.usage, self._cost, asked)
+        # A task of its own, which goes on also when this one is cancelled.
+        await asyncio.shield(self._keep(record, counted=outcome not in OURS))
+
+    async def _keep(self, record: UsageRecord | None, *, counted: bool) -> None:
+        """First the record, then what the limits and budgets are told: one that is read anew meanwhile has it twice at
+        worst, and never not at all."""
         if record is None:
+            await self._pass.settle(0, input_tokens=0, counted=counted)
             return
         self._parts.tracing.answered(record)
-        with self._parts.tracing.step("antiphon.settle"):
-            await asyncio.shield(self._parts.journal.append(record))
+        try:
+            with self._parts.tracing.step("antiphon.settle"):
+                await self._parts.journal.append(record)
+        finally:
+            await self._pass.settle(record.cost.total_nano, input_tokens=_uncached(record.usage), counted=counted)
         self._parts.metrics.turn(record)
 
+    def _cost(self, usage: Usage, at_ms: int) -> Cost:
+        return self._route.price.cost(usage, at_ms, Terms(geography=self._geography))
 
-def _routed(parts: Parts, caller: Caller, request: Conversation) -> Route:
-    """The route for the id that was asked, after what the id itself refuses (only under `profile = "claude"`)."""
-    route = parts.router.resolve(request.model, profile=caller.profile)
-    if route.rules is not None:
-        profile.check(route.rules, request)
-    return route
+    def _bound(self) -> int:
+        """What the answer can cost at most, in nano-dollars."""
+        most = msgspec.structs.replace(self._plan.input, output_tokens=self._plan.max_tokens)
+        return self._cost(most, self._account.created_ms).total_nano
+
+
+def _uncached(usage: Usage) -> int:
+    """What counts towards the limits of input: what is read from a cache does not (contract messages-and-inference
+    13)."""
+    return usage.input_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens

@@ -3,59 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seating import ONE, THREE, TWO, Holder, queue, turns
 
-from antiphon.core.clock import SystemClock
 from antiphon.core.errors import Overloaded
-from antiphon.engine.seats import Lease, SeatQueue
-
-
-def queue(**change: Any) -> SeatQueue:
-    return SeatQueue(
-        **(
-            {
-                "seats": 2,
-                "cold_prompts": 2,
-                "pool_tokens": None,
-                "bound": 8,
-                "wait_seconds": 5.0,
-                "clock": SystemClock(),
-            }
-            | change
-        )
-    )
-
-
-class Holder:
-    """Takes a seat in a task of its own and holds it until told."""
-
-    def __init__(self, seats: SeatQueue, tokens: int = 1) -> None:
-        self._release = asyncio.Event()
-        self.lease: Lease | None = None
-        self._seats = seats
-        self._tokens = tokens
-        self.task = asyncio.get_running_loop().create_task(self._hold())
-
-    async def _hold(self) -> None:
-        async with self._seats.lease(self._tokens) as lease:
-            self.lease = lease
-            await self._release.wait()
-
-    def seated(self) -> bool:
-        return self.lease is not None
-
-    async def release(self) -> None:
-        self._release.set()
-        await self.task
-
-
-async def turns(count: int = 3) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+from antiphon.engine.contract import Priority
+from antiphon.engine.seats import SeatQueue
 
 
 @pytest.mark.anyio
@@ -109,7 +65,7 @@ async def test_a_full_queue_refuses_at_once_and_a_long_wait_ends() -> None:
     held, waiting = Holder(seats), Holder(seats)
     await turns()
     with pytest.raises(Overloaded):
-        async with seats.lease(1):
+        async with seats.lease(ONE, 1):
             pass
     with pytest.raises(Overloaded):
         await waiting.task
@@ -145,7 +101,8 @@ async def test_a_closed_queue_grants_nothing_and_keeps_those_who_wait() -> None:
 
 
 actions = st.lists(
-    st.tuples(st.sampled_from(["take", "cancel", "release", "warm", "close", "open"]), st.integers(0, 9)), max_size=40
+    st.tuples(st.sampled_from(["take", "take", "cancel", "release", "warm", "close", "open"]), st.integers(0, 17)),
+    max_size=60,
 )
 
 
@@ -160,7 +117,9 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_given_twice(
         for action, which in script:
             holder = holders[which % len(holders)] if holders else None
             if action == "take":
-                holders.append(Holder(seats, 1 + which * 3))
+                batch: Priority = "batch" if which % 5 == 0 else "interactive"
+                scope = (ONE, TWO, THREE)[which % 3]
+                holders.append(Holder(seats, 1 + which * 3, scope, cold=which % 4 > 0, priority=batch))
             elif action == "close":
                 seats.close()
             elif action == "open":
@@ -175,11 +134,14 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_given_twice(
             held = [h.lease for h in holders if h.lease is not None and not h.task.done()]
             assert len({lease.number for lease in held}) == len(held) == seats.taken <= count
             assert seats.cold <= cold
+            assert seats.waiting <= 2 * 5
+            assert seats.waiting == sum(h.lease is None and not h.task.done() for h in holders)
             assert len(held) <= 1 or sum(lease.tokens for lease in held) <= pool
         seats.open()
         for holder in holders:
             holder._release.set()
-        await asyncio.gather(*(h.task for h in holders), return_exceptions=True)
+        ends = await asyncio.gather(*(h.task for h in holders), return_exceptions=True)
+        assert all(end is None or isinstance(end, Overloaded | asyncio.CancelledError) for end in ends)
         assert (seats.taken, seats.waiting, seats.cold) == (0, 0, 0)
 
     asyncio.run(play())
@@ -188,7 +150,7 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_given_twice(
 @pytest.mark.anyio
 async def test_a_prompt_that_is_remembered_needs_no_cold_place() -> None:
     seats = queue(seats=3, cold_prompts=1)
-    async with seats.lease(1), seats.lease(1, min, lambda _: False) as warm:
+    async with seats.lease(ONE, 1), seats.lease(ONE, 1, min, lambda _: False) as warm:
         assert (seats.cold, seats.taken) == (1, 2)
         waiting = asyncio.create_task(_hold(seats))
         await turns()
@@ -201,5 +163,5 @@ async def test_a_prompt_that_is_remembered_needs_no_cold_place() -> None:
 
 
 async def _hold(seats: SeatQueue) -> None:
-    async with seats.lease(1):
+    async with seats.lease(ONE, 1):
         await asyncio.sleep(60)

@@ -16,7 +16,7 @@ ASK: Any = {"model": "claude-opus-5-5", "max_tokens": 5, "messages": [{"role": "
 def test_what_was_not_asked_for_is_not_there(scripted: StartScripted) -> None:
     message = scripted().client().messages.create(**ASK)
     assert "diagnostics" not in message.to_dict()
-    assert message.usage.inference_geo is None
+    assert message.usage.inference_geo == "global"
     assert message.usage.speed is None
 
 

@@ -41,7 +41,7 @@ class Failing:
         app = HttpApp(
             table=[Route("/v1/messages", ("POST",), self._fail)],
             open_paths=frozenset(),
-            identify=self._identify,
+            door=self,
             cors=Cors([]),
             metrics=Metrics(),
             tracing=Tracing(None),
@@ -58,8 +58,11 @@ class Failing:
     def _serve(self) -> None:
         asyncio.run(self._server.serve(sockets=[self._socket]))
 
-    async def _identify(self, _: bytes | None, __: bytes | None) -> Caller:
+    async def identify(self, authorization: bytes | None, x_api_key: bytes | None) -> Caller:
         return Caller(SCOPE, "apikey_1", admin=False)
+
+    def in_workspace(self, caller: Caller, named: bytes) -> Caller:
+        return caller
 
     async def _fail(self, _: Exchange, __: Mapping[str, str]) -> None:
         self.asked += 1

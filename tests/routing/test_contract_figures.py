@@ -8,11 +8,15 @@ from typing import Any
 import anthropic
 import pytest
 
+from antiphon.routing import book
 from antiphon.routing.known import claude_models
 from antiphon.routing.profile import claude_rules
 from conftest import StartScripted
 
 RULES = claude_rules()
+BOOK = book.load()
+#: 2026-11-22, in milliseconds.
+NOW_MS = 1_795_305_600_000
 KNOWN = {model.id: model for model in claude_models()}
 USER: Any = [{"role": "user", "content": "Hello"}]
 MILLION, SHORT = (1_000_000, 128_000), (200_000, 64_000)
@@ -44,11 +48,13 @@ MILLION, SHORT = (1_000_000, 128_000), (200_000, 64_000)
 )  # fmt: skip
 def test_a_row_of_the_table(id_: str, limits: tuple[int, int], prices: list[tuple[Any, ...]]) -> None:
     """For each band of prices: up to, input, output, 5-minute write, 1-hour write, read."""
-    rules = RULES[id_]
+    rules, price = RULES[id_], BOOK.of(id_)
     assert (rules.window, rules.max_output) == limits
+    assert price is not None
+    assert price.id == id_
     assert [
         (band.up_to, band.input, band.output, band.cache_write_5m, band.cache_write_1h, band.cache_read)
-        for band in rules.prices
+        for band in price.bands(NOW_MS)
     ] == prices
 
 

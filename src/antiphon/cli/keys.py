@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -11,13 +12,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from antiphon.admin.acts import Acts
+from antiphon.cli.acting import acts_in, operator
 from antiphon.cli.options import ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.clock import SystemClock, rfc3339
 from antiphon.core.errors import InvalidRequest, NotFound
-from antiphon.core.ids import Ids
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope
 from antiphon.core.settings import Settings
-from antiphon.gate.keys import NewKey, create_key
+from antiphon.gate.keys import NewKey, hash_of, new_key
 from antiphon.store import keys, workspaces
 from antiphon.store.database import Database, open_database, private_folder
 
@@ -88,23 +90,37 @@ def revoke(
 async def _create(settings: Settings, workspace: str, name: str, admin: bool) -> NewKey:
     clock = SystemClock()
     async with opened(settings) as database:
-        scope = await _workspace(database, Ids(clock), clock, workspace)
-        return await create_key(scope, database, Ids(clock), clock, name=name or "from the command line", admin=admin)
+        acts = acts_in(database, clock)
+        await _ensure_workspace(acts, workspace)
+        return await _make(acts, workspace, name or "from the command line", admin=admin)
 
 
-async def _workspace(database: Database, ids: Ids, clock: SystemClock, wanted: str) -> Scope:
-    async with database.transaction() as connection:
-        try:
-            found = await workspaces.find(DEFAULT_ORGANIZATION, connection, wanted)
-        except NotFound:
-            if wanted.startswith("wrkspc_"):
-                raise
-        else:
-            return Scope(DEFAULT_ORGANIZATION, found.id)
+async def _ensure_workspace(acts: Acts, wanted: str) -> None:
+    """Make the workspace of this name, unless it is there, or an id."""
+    if wanted.startswith("wrkspc_"):
+        return
+    async with acts.database.reading() as connection:
+        with contextlib.suppress(NotFound):
+            await workspaces.find(DEFAULT_ORGANIZATION, connection, wanted)
+            return
+    async with acts.act(operator(), DEFAULT_ORGANIZATION, "platform_workspace_created") as act:
         if not wanted.strip():
             raise InvalidRequest("A workspace needs a name")
-        made = await workspaces.create(DEFAULT_ORGANIZATION, connection, ids, wanted, clock.now_ms())
-        return Scope(DEFAULT_ORGANIZATION, made.id)
+        now_ms = acts.clock.now_ms()
+        made = await workspaces.create(DEFAULT_ORGANIZATION, act.connection, acts.ids, wanted, now_ms)
+        act.workspace = act.subject = made.id
+        act.new = {"name": made.name}
+
+
+async def _make(acts: Acts, workspace: str, name: str, *, admin: bool = False) -> NewKey:
+    """Make a key for a workspace, by name or id."""
+    kind = "admin_api_key_created" if admin else "platform_api_key_created"
+    async with acts.act(operator(), DEFAULT_ORGANIZATION, kind) as act:
+        found = await workspaces.find(DEFAULT_ORGANIZATION, act.connection, workspace)
+        made = new_key(Scope(found.organization, found.id), acts.ids, acts.clock, name=name, admin=admin)
+        await keys.create(made.record.scope, act.connection, made.record, hash_of(made.key.encode("ascii")))
+        act.workspace, act.subject, act.new = found.id, made.record.id, {"name": name}
+    return made
 
 
 async def _list(settings: Settings) -> tuple[tuple[keys.ApiKey, ...], dict[str, str]]:
@@ -117,9 +133,17 @@ async def _list(settings: Settings) -> tuple[tuple[keys.ApiKey, ...], dict[str, 
 
 
 async def _revoke(settings: Settings, key_id: str) -> None:
-    async with opened(settings) as database, database.transaction() as connection:
-        key = await keys.find(DEFAULT_ORGANIZATION, connection, key_id)
-        await keys.set_status(key.scope, connection, key_id, "archived")
+    clock = SystemClock()
+    async with opened(settings) as database:
+        async with database.reading() as connection:
+            known = await keys.of_organization(DEFAULT_ORGANIZATION, connection)
+        admin = any(key.id == key_id and key.admin for key in known)
+        kind = "admin_api_key_updated" if admin else "platform_api_key_updated"
+        acts = acts_in(database, clock)
+        async with acts.act(operator(), DEFAULT_ORGANIZATION, kind, subject=key_id) as act:
+            key = await keys.find(DEFAULT_ORGANIZATION, act.connection, key_id)
+            act.workspace, act.old, act.new = key.scope.workspace, {"status": key.status}, {"status": "archived"}
+            await keys.set_status(key.scope, act.connection, key_id, "archived")
 
 
 async def first_key(settings: Settings, *, name: str) -> str | None:
@@ -130,8 +154,7 @@ async def first_key(settings: Settings, *, name: str) -> str | None:
             existing = await keys.of_organization(DEFAULT_ORGANIZATION, connection)
         if any(key.status_at(clock.now_ms()) == "active" and not key.admin for key in existing):
             return None
-        scope = Scope(DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE)
-        return (await create_key(scope, database, Ids(clock), clock, name=name)).key
+        return (await _make(acts_in(database, clock), DEFAULT_WORKSPACE, name)).key
 
 
 async def any_key(settings: Settings) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import antiphon
-from antiphon.cli import demo, doctor, keys, models, serve, workspaces
+from antiphon.cli import audit, demo, doctor, keys, models, reports, requestlogs, serve, workspaces
 from antiphon.cli.options import console
 
 app = typer.Typer(
@@ -19,9 +19,13 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
+app.command("usage")(reports.usage)
+app.command("cost")(reports.cost)
+app.command("audit")(audit.audit)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(workspaces.app, name="workspaces")
+app.add_typer(requestlogs.app, name="logs")
 
 
 def _version(asked: bool) -> None:

@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._close_at is not None:
             late = self._app.parts.clock.monotonic() >= self._close_at
-            self.should_exit = self.should_exit or late or not self._app.parts.admission.open_turns
+            self.should_exit = self.should_exit or late or not self._app.parts.entrance.admission.open_turns
         return await super().on_tick(counter)
 
 

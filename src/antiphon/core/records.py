@@ -15,6 +15,16 @@ DEFAULT_WORKSPACE = "wrkspc_default"
 
 #: Whose rules bind a request for a Claude id: those of the model that runs, or also the id's own.
 Profile: TypeAlias = Literal["model", "claude"]
+#: What a person may do in the organization (contract platform-and-tools 7.2).
+Role: TypeAlias = Literal["user", "claude_code_user", "developer", "billing", "admin", "managed"]
+#: What a person may do in a workspace (contract platform-and-tools 7.3).
+WorkspaceRole: TypeAlias = Literal[
+    "workspace_user",
+    "workspace_developer",
+    "workspace_restricted_developer",
+    "workspace_admin",
+    "workspace_billing",
+]
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -32,6 +42,18 @@ class Caller(msgspec.Struct, frozen=True):
     admin: bool = False
     profile: Profile | None = None
     """The workspace's; None: the installation's (setting `profile`)."""
+    unscoped: bool = False
+    """The key is not bound to its workspace: a request may name another one of the organization."""
+    user: str | None = None
+    """Whose key it is, if a person's."""
+    role: Role | None = None
+    """That person's in the organization."""
+    allowed_geographies: tuple[str, ...] | None = None
+    """Those that the workspace's requests may name; None: any."""
+    default_geography: str | None = None
+    """The workspace's; None: none was set."""
+    logs_requests: bool = False
+    """Whether the workspace has its requests and answers kept."""
 
 
 class Usage(msgspec.Struct, frozen=True):

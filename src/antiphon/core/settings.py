@@ -54,6 +54,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The model hub that `hf:` sources lie on; http only on this machine. Asked by `models pull` alone."""
     hub_token: Annotated[str, msgspec.Meta(pattern=r"^[!-~]{0,1000}\Z")] = ""
     """Sent to the hub's own host as a bearer token, for models that ask for one; never logged."""
+    prices: str = ""
+    """A price book of one's own (TOML), whose rows go before the published ones (docs/billing.md)."""
+    tier: Text = "machine"
+    """Which limits hold: `machine`, far above what one machine does; or one of the API's own: `evaluation`, `start`,
+    `build`, `scale`, `custom`."""
+    geography: Literal["any", "global", "us"] = "any"
+    """Where the models stand whose catalogue entry does not say: in `us`, or somewhere (`global`, and a request for
+    `us` is refused). `any`: nobody has said, and what a request asks for is taken as it is."""
+    request_log_days: Positive = 30
+    """How long requests and answers are kept of workspaces that have switched that on, days."""
+    usage_days: Positive = 90
+    """How long a usage record is kept for itself, days; after that it is part of its hour's sums."""
+    limits_store: Annotated[str, msgspec.Meta(pattern=r"^((valkey|valkeys|redis|rediss|unix)://\S+)?\Z")] = ""
+    """A Valkey or Redis server by address, where several servers share their limits and budgets; empty: in process."""
     scripted: str = ""
     """A YAML file of rules: the scripted engine answers instead of a model."""
 
@@ -77,7 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seats: Positive = 4
     """Answers generated at once by one model."""
     queue: Annotated[int, msgspec.Meta(ge=0)] = 64
-    """Requests that may wait for a seat; the next one is refused with 529."""
+    """Requests that may wait for a seat, of each class (interactive, batch) and shared between workspaces; the next one
+    is refused with 529."""
     queue_seconds: Seconds = 300.0
     """The longest wait for a seat before 529 (or an `error` event, once the stream has begun)."""
     cold_prompts: Positive = 2

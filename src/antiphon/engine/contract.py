@@ -16,6 +16,9 @@ import msgspec
 from antiphon.core.records import Scope
 from antiphon.engine.grammar import Grammar
 
+#: Whether somebody waits for the answer. Interactive requests go first, and batches are not kept out for ever.
+Priority: TypeAlias = Literal["interactive", "batch"]
+
 
 class TokenSpan(msgspec.Struct, frozen=True):
     """Ids of the model's own vocabulary."""
@@ -146,11 +149,14 @@ class Engine(Protocol):
 
     def health(self) -> Health: ...
 
-    def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AbstractAsyncContextManager[Seat]:
-        """Wait for a seat, fairly, and hold it. `prompt` plus `max_tokens` is what the seat may come to use.
+    def seat(
+        self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority = "interactive"
+    ) -> AbstractAsyncContextManager[Seat]:
+        """Wait for a seat and hold it. `prompt` plus `max_tokens` is what the seat may come to use, and by that
+        workspaces take turns (docs/design/0012).
 
         Raises:
-            Overloaded: the queue is full, or the wait was too long.
+            Overloaded: the queue is full, the wait was too long, or a workspace with fewer requests needs the place.
             EngineFailed: the engine is down.
         """
         ...

@@ -22,6 +22,7 @@ from antiphon.engine.contract import (
     Finish,
     Health,
     Phase,
+    Priority,
     Prompt,
     Step,
 )
@@ -155,7 +156,9 @@ class EmbeddedEngine:
         self.lost("the server is stopping")
 
     @asynccontextmanager
-    async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[SlotSeat]:
+    async def seat(
+        self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority = "interactive"
+    ) -> AsyncIterator[SlotSeat]:
         """See `contract.Engine.seat`."""
         if not self.supervisor.ready and self.supervisor.failures >= _PATIENCE:
             raise Overloaded("The model is not available at the moment", retry_after_s=5)
@@ -163,7 +166,9 @@ class EmbeddedEngine:
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
         cold = self._caches.cold(scope, ids, self._settings.chunk_tokens or _CHUNK)
-        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids), cold) as lease:
+        async with self._seats.lease(
+            scope, needed, lambda free: self._caches.best(free, scope, ids), cold, priority
+        ) as lease:
             yield SlotSeat(self, lease, scope, ids)
 
     async def tokenize(self, text: str) -> list[int]:

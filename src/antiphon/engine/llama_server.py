@@ -22,7 +22,7 @@ from antiphon.core.errors import EngineFailed, Overloaded, invariant
 from antiphon.core.ids import secret
 from antiphon.core.records import Scope
 from antiphon.engine import agreement
-from antiphon.engine.contract import Description, EngineEvent, Health, Phase, Prompt, Sampling, Step
+from antiphon.engine.contract import Description, EngineEvent, Health, Phase, Priority, Prompt, Sampling, Step
 from antiphon.engine.grammar import check
 from antiphon.engine.llama_http import Away, Call, LlamaHttp, Props
 from antiphon.engine.llama_stream import CompletionReader, completion
@@ -151,7 +151,9 @@ class LlamaServerEngine:
         await self._http.close()
 
     @asynccontextmanager
-    async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[SlotSeat]:
+    async def seat(
+        self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority = "interactive"
+    ) -> AsyncIterator[SlotSeat]:
         """See `contract.Engine.seat`."""
         if not self._ready and self._failures >= _PATIENCE:
             raise Overloaded("The model is not available at the moment", retry_after_s=5)
@@ -159,7 +161,9 @@ class LlamaServerEngine:
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
         cold = self._caches.cold(scope, ids, _CHUNK)
-        async with self._seats.lease(needed, lambda free: self._caches.best(free, scope, ids), cold) as lease:
+        async with self._seats.lease(
+            scope, needed, lambda free: self._caches.best(free, scope, ids), cold, priority
+        ) as lease:
             yield SlotSeat(self, lease, scope, ids)
 
     async def tokenize(self, text: str) -> list[int]:

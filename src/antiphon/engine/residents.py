@@ -23,7 +23,7 @@ import structlog
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed, Overloaded
 from antiphon.core.records import Scope
-from antiphon.engine.contract import Description, Engine, Health, Prompt, Seat
+from antiphon.engine.contract import Description, Engine, Health, Priority, Prompt, Seat
 
 _log = structlog.get_logger()
 
@@ -226,18 +226,20 @@ class ResidentEngine:
         self.here = self.leaving = False
         await self.engine.stop()
 
-    def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AbstractAsyncContextManager[Seat]:
+    def seat(
+        self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority = "interactive"
+    ) -> AbstractAsyncContextManager[Seat]:
         """See `contract.Engine.seat`. Waits for the model first, if it is not in memory."""
-        return self._seat(scope, prompt, max_tokens)
+        return self._seat(scope, prompt, max_tokens, priority)
 
     @asynccontextmanager
-    async def _seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[Seat]:
+    async def _seat(self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority) -> AsyncIterator[Seat]:
         if self.here and not self.leaving and self._coming is None:
             self.users += 1
         else:
             await self._come()
         try:
-            async with self.engine.seat(scope, prompt, max_tokens) as seat:
+            async with self.engine.seat(scope, prompt, max_tokens, priority) as seat:
                 yield seat
         finally:
             self._leave()

@@ -39,6 +39,7 @@ from antiphon.engine.contract import (
     Finish,
     Health,
     Phase,
+    Priority,
     Prompt,
     Step,
     TokenSpan,
@@ -202,9 +203,11 @@ class ScriptedEngine:
             self._revival.cancel()
 
     @asynccontextmanager
-    async def seat(self, scope: Scope, prompt: Prompt, max_tokens: int) -> AsyncIterator[ScriptedSeat]:
+    async def seat(
+        self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority = "interactive"
+    ) -> AsyncIterator[ScriptedSeat]:
         """See `contract.Engine.seat`."""
-        async with self._seats.lease(prompt.tokens + max_tokens) as lease:
+        async with self._seats.lease(scope, prompt.tokens + max_tokens, priority=priority) as lease:
             yield ScriptedSeat(self, lease, prompt)
 
     def choose(self, prompt: Prompt) -> Part:

@@ -5,17 +5,30 @@ prompts are what an engine is slow at, so only a few are inside the library at o
 are bounded and in order. A prompt that the engine remembers nearly all of is not cold. A
 turn that holds a seat never waits again: its further phases go straight in, before every cold prompt that is still
 outside.
+
+Workspaces take turns by the tokens that they ask for, and within one it is first come, first served; interactive work
+goes before batches. The rules and their bounds: docs/design/0012.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain, islice
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import Overloaded, invariant
+from antiphon.core.records import Scope
+from antiphon.engine.contract import Priority
+from antiphon.engine.fair import FairLine, Waits
+
+#: After so many interactive seats that were given while a batch waited, the next one is a batch's.
+BATCH_TURN = 16
+#: So many may go past one whose turn it is and who does not fit; then all wait until it does.
+LET_PAST = 8
+#: So many workspaces are looked at for one that fits instead.
+_LOOK = 8
 
 #: Picks one of the free seats, e.g. the one whose cached prompt fits best.
 Choose = Callable[[Sequence[int]], int]
@@ -46,23 +59,27 @@ class Lease:
             self._queue.grant()
 
 
-class _Waiter:
-    def __init__(self, tokens: int, choose: Choose, cold: Cold, since: float) -> None:
+class _Waiter(Waits):
+    """`work` is what it may come to hold: known before, and nobody can use more than it paid for."""
+
+    def __init__(self, scope: Scope, tokens: int, choose: Choose, cold: Cold, since: float) -> None:
+        super().__init__(scope, tokens)
         self.tokens = tokens
         self.choose = choose
         self.cold = cold
         self.since = since
+        self.let_past = 0
         self.granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
 
 
 class SeatQueue:
-    """Hands out seats in order of arrival. Bounded: what does not fit is refused at once.
+    """Hands out seats in fair order. Bounded: what is too much is refused at once.
 
     Args:
         seats: answers at once.
         cold_prompts: prompts at once that have not given a token.
         pool_tokens: what all seats together may come to hold, or None where memory is no bound.
-        bound: how many may wait.
+        bound: how many may wait, interactive ones and batches each.
         wait_seconds: how long one may wait.
     """
 
@@ -84,7 +101,9 @@ class SeatQueue:
         self._clock = clock
         self._free = list(range(seats))
         self._held_tokens = 0
-        self._waiting: deque[_Waiter] = deque()
+        self._interactive: FairLine[_Waiter] = FairLine()
+        self._batches: FairLine[_Waiter] = FairLine()
+        self._since_batch = 0
         self._open = True
         self.cold = 0
 
@@ -94,7 +113,7 @@ class SeatQueue:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._interactive) + len(self._batches)
 
     def close(self) -> None:
         """Grant nothing until `open`: the engine is down. Those who wait go on waiting."""
@@ -105,54 +124,95 @@ class SeatQueue:
         self.grant()
 
     @asynccontextmanager
-    async def lease(self, tokens: int, choose: Choose = min, cold: Cold = always) -> AsyncIterator[Lease]:
+    async def lease(
+        self,
+        scope: Scope,
+        tokens: int,
+        choose: Choose = min,
+        cold: Cold = always,
+        priority: Priority = "interactive",
+    ) -> AsyncIterator[Lease]:
         """Hold a seat that may come to use `tokens` tokens of memory.
 
         Raises:
-            Overloaded: the queue is full, or nothing was free in time.
+            Overloaded: the queue is full, nothing was free in time, or another workspace has more right to the place.
         """
-        lease = await self._take(tokens, choose, cold)
+        lease = await self._take(_Waiter(scope, tokens, choose, cold, self._clock.monotonic()), priority)
         try:
             yield lease
         finally:
             self._give_back(lease)
 
     def grant(self) -> None:
-        """Give seats to those in front, as far as they reach."""
-        while self._waiting and self._open:
-            waiter = self._waiting[0]
+        """Give seats to those whose turn it is, as far as they reach."""
+        while self._open and self._free and self.waiting and (found := self._next()) is not None:
+            line, waiter = found
             if waiter.granted.done():  # gave up while it stood in line
-                self._waiting.popleft()
+                line.remove(waiter)
                 continue
-            if not self._fits(waiter):
-                return
-            self._waiting.popleft()
+            if line is self._batches or not self._batches:
+                self._since_batch = 0
+            else:
+                self._since_batch += 1
+            line.take(waiter)
             waiter.granted.set_result(self._seat(waiter))
 
-    async def _take(self, tokens: int, choose: Choose, cold: Cold) -> Lease:
-        self.grant()
-        waiter = _Waiter(tokens, choose, cold, self._clock.monotonic())
-        if self._open and not self._waiting and self._fits(waiter):
+    async def _take(self, waiter: _Waiter, priority: Priority) -> Lease:
+        line = self._interactive if priority == "interactive" else self._batches
+        at_once = self._open and not self.waiting and self._fits(waiter)
+        line.add(waiter)
+        if at_once:
+            line.take(waiter)
             return self._seat(waiter)
-        if len(self._waiting) >= self._bound:
-            raise Overloaded
-        self._waiting.append(waiter)
+        self.grant()
+        if waiter.granted.done():
+            return waiter.granted.result()
+        if len(line) > self._bound:
+            leaver = line.excess(waiter)
+            line.remove(leaver)
+            if leaver is waiter:
+                raise Overloaded
+            if not leaver.granted.done():
+                leaver.granted.set_exception(Overloaded())
         try:
             async with asyncio.timeout(self._wait_seconds):
                 return await waiter.granted
         except TimeoutError:
-            self._abandon(waiter)
+            self._abandon(line, waiter)
             raise Overloaded from None
         except asyncio.CancelledError:
-            self._abandon(waiter)
+            self._abandon(line, waiter)
             raise
 
-    def _abandon(self, waiter: _Waiter) -> None:
-        if waiter.granted.done() and not waiter.granted.cancelled():
-            self._give_back(waiter.granted.result())
-        elif waiter in self._waiting:
-            self._waiting.remove(waiter)
+    def _abandon(self, line: FairLine[_Waiter], waiter: _Waiter) -> None:
+        if line.remove(waiter):
             self.grant()
+        elif not waiter.granted.cancelled() and waiter.granted.exception() is None:
+            self._give_back(waiter.granted.result())
+
+    def _next(self) -> tuple[FairLine[_Waiter], _Waiter] | None:
+        """Who gets a seat now: whose turn it is, or, where that one does not fit, the next who does and may go past."""
+        first: _Waiter | None = None
+        for line, waiter in islice(self._heads(), _LOOK):
+            if waiter.granted.done():
+                return line, waiter
+            if self._fits(waiter):
+                if first is not None:
+                    first.let_past += 1
+                return line, waiter
+            if first is None:
+                first = waiter
+                if first.let_past >= LET_PAST:
+                    return None
+        return None
+
+    def _heads(self) -> Iterator[tuple[FairLine[_Waiter], _Waiter]]:
+        interactive = ((self._interactive, waiter) for waiter in self._interactive.heads())
+        batches = ((self._batches, waiter) for waiter in self._batches.heads())
+        if self._since_batch >= BATCH_TURN:
+            return chain(islice(batches, 1), interactive)
+        # No batch goes past an interactive one that does not fit: it would take what that one waits for.
+        return interactive if self._interactive else batches
 
     def _fits(self, waiter: _Waiter) -> bool:
         if not self._free:
@@ -177,3 +237,6 @@ class SeatQueue:
         self._free.append(lease.number)
         self._held_tokens -= lease.tokens
         self.grant()
+        if len(self._free) == self._seats:
+            self._interactive.forget()
+            self._batches.forget()

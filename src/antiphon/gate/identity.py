@@ -1,4 +1,4 @@
-"""Who asks? One answer for every door, from a snapshot of all keys in memory.
+"""Who asks, and in which workspace? One answer for every door, from a snapshot of all keys in memory.
 
 The snapshot is complete: a public id that is not in it belongs to no key, unless a key was made since. So a
 wrong key is refused without a look into the database, there is no cache of refusals to fill up, and 10^6
@@ -22,12 +22,13 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import Unauthenticated
-from antiphon.core.records import Caller
+from antiphon.core.errors import PermissionDenied, Unauthenticated
+from antiphon.core.records import DEFAULT_WORKSPACE, Caller, Scope
 from antiphon.gate.keys import Presented, presented, public_id_of
-from antiphon.store import changes, keys
+from antiphon.store import changes, keys, members, workspaces
 from antiphon.store.database import Database, StoreUnavailable
-from antiphon.store.keys import KeyUse
+from antiphon.store.keys import Credential, KeyUse
+from antiphon.store.workspaces import Workspace
 
 #: Reads what else requests need a snapshot of, in the transaction that reads the keys.
 Reader = Callable[[AsyncConnection], Awaitable[None]]
@@ -65,6 +66,8 @@ class Gate:
         self._glance_s = glance_s
         self._stale_s = stale_s
         self._entries: dict[bytes, _Entry] = {}
+        self._workspaces: dict[bytes, Workspace] = {}
+        self._members: frozenset[tuple[str, str]] = frozenset()
         self._readers: list[Reader] = []
         self._version = -1
         self._seen_s = float("-inf")
@@ -109,6 +112,37 @@ class Gate:
         except Unauthenticated:
             self._refused += 1
             raise
+
+    def in_workspace(self, caller: Caller, named: bytes) -> Caller:
+        """The caller in the workspace that its request names (`anthropic-workspace-id`, contract
+        messages-and-inference 1): its key's own, or with a key that is not bound to one any that the organization's
+        admins, or its user as a member, may enter. The default workspace is everybody's.
+
+        Raises:
+            PermissionDenied: the key does not reach it, or there is no such workspace; the same text for both.
+        """
+        if named == caller.scope.workspace.encode():
+            return caller
+        found = self._workspaces.get(named)
+        if (
+            found is None
+            or not (caller.unscoped or caller.admin)
+            or found.organization != caller.scope.organization
+            or not self._may_enter(caller, found.id)
+        ):
+            raise PermissionDenied("This key does not belong to the workspace that anthropic-workspace-id names")
+        return msgspec.structs.replace(
+            caller,
+            scope=Scope(found.organization, found.id),
+            profile=found.profile,
+            allowed_geographies=found.allowed_geographies,
+            default_geography=found.default_geography,
+            logs_requests=found.logs_requests,
+        )
+
+    def _may_enter(self, caller: Caller, workspace: str) -> bool:
+        everywhere = caller.admin or caller.role == "admin" or workspace == DEFAULT_WORKSPACE
+        return everywhere or (caller.user or "", workspace) in self._members
 
     async def run(self) -> None:
         """Keep the snapshot fresh, and write back when keys were used. Until cancelled."""
@@ -179,15 +213,12 @@ class Gate:
             version = await changes.version(connection)
             if version != self._version:
                 self._entries = {
-                    public_id_of(found.id): _Entry(
-                        found.secret_hash,
-                        Caller(found.scope, found.id, found.admin, found.profile),
-                        found.live,
-                        found.expires_ms,
-                    )
+                    public_id_of(found.id): _Entry(found.secret_hash, _caller(found), found.live, found.expires_ms)
                     async for portion in keys.credentials(connection)
                     for found in portion
                 }
+                self._workspaces = {found.id.encode(): found for found in await workspaces.live(connection)}
+                self._members = await members.of_key_holders(connection)
                 for read in self._readers:
                     await read(connection)
                 self._version = version
@@ -204,3 +235,18 @@ class Gate:
             await asyncio.shield(self.note_uses())
         except StoreUnavailable as error:
             self._last_error = error.reason
+
+
+def _caller(found: Credential) -> Caller:
+    return Caller(
+        found.scope,
+        found.id,
+        found.admin,
+        found.profile,
+        found.unscoped,
+        found.principal,
+        found.role,
+        found.allowed_geographies,
+        found.default_geography,
+        found.logs_requests,
+    )

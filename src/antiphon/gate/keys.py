@@ -26,6 +26,8 @@ from antiphon.store.keys import ApiKey
 
 _ID_PREFIX = "apikey_"
 _ENDING = "AA"
+#: By whether it is an admin key.
+_KINDS = {False: "api03", True: "admin01"}
 #: 398 bits. What guessing costs is decided by these alone; the public id is no secret.
 _SECRET_CHARACTERS = 68
 _FORM = re.compile(rb"sk-ant-(?:api03|admin01)-(01[1-9A-HJ-NP-Za-km-z]{22})-[1-9A-HJ-NP-Za-km-z]{68}AA")
@@ -68,9 +70,26 @@ async def create_key(
         NotFound: there is no such live workspace.
         StoreUnavailable: the database cannot take it.
     """
+    made = new_key(scope, ids, clock, name=name, admin=admin, expires_ms=expires_ms, created_by=created_by)
+    async with database.transaction() as connection:
+        await keys.create(scope, connection, made.record, hash_of(made.key.encode("ascii")))
+    return made
+
+
+def new_key(
+    scope: Scope,
+    ids: Ids,
+    clock: Clock,
+    *,
+    name: str,
+    admin: bool = False,
+    expires_ms: int | None = None,
+    created_by: str | None = None,
+    user: str | None = None,
+) -> NewKey:
+    """Make a key, to be stored with its hash. `user`: unscoped, and acting as that person."""
     key_id = ids.make("apikey")
-    kind = "admin01" if admin else "api03"
-    key = f"sk-ant-{kind}-{key_id.removeprefix(_ID_PREFIX)}-{secret(_SECRET_CHARACTERS)}{_ENDING}"
+    key = f"sk-ant-{_KINDS[admin]}-{key_id.removeprefix(_ID_PREFIX)}-{secret(_SECRET_CHARACTERS)}{_ENDING}"
     record = ApiKey(
         id=key_id,
         scope=scope,
@@ -81,10 +100,15 @@ async def create_key(
         created_ms=clock.now_ms(),
         expires_ms=expires_ms,
         created_by=created_by,
+        unscoped=user is not None,
+        principal=user,
     )
-    async with database.transaction() as connection:
-        await keys.create(scope, connection, record, hash_of(key.encode("ascii")))
     return NewKey(key, record)
+
+
+def shown(key: ApiKey) -> str:
+    """So much of a key as people may see: its beginning, which is no secret, and its last characters."""
+    return f"sk-ant-{_KINDS[key.admin]}-{key.id.removeprefix(_ID_PREFIX)[:3]}...{key.hint}"
 
 
 def hash_of(key: bytes) -> bytes:

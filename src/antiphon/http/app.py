@@ -5,12 +5,13 @@ Plain ASGI from end to end: a middleware that buffers would take back-pressure a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 
 import structlog
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import AntiphonError, Internal, PermissionDenied
+from antiphon.core.errors import AntiphonError, Internal
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
 from antiphon.gate.keys import credential_headers
@@ -26,8 +27,17 @@ from antiphon.wire.versions import version_of
 
 _log = structlog.get_logger()
 
-#: From the two credential headers' values to the caller.
-Identify = Callable[[bytes | None, bytes | None], Awaitable[Caller]]
+
+class Door(Protocol):
+    """Who comes in: `gate.identity.Gate`."""
+
+    async def identify(self, authorization: bytes | None, x_api_key: bytes | None) -> Caller:
+        """The caller that these headers prove. Raises Unauthenticated."""
+        ...
+
+    def in_workspace(self, caller: Caller, named: bytes) -> Caller:
+        """The caller in the workspace that is named. Raises PermissionDenied."""
+        ...
 
 
 class HttpApp:
@@ -42,7 +52,7 @@ class HttpApp:
         *,
         table: list[Route],
         open_paths: frozenset[str],
-        identify: Identify,
+        door: Door,
         cors: Cors,
         metrics: Metrics,
         tracing: Tracing,
@@ -51,7 +61,7 @@ class HttpApp:
     ) -> None:
         self._routes = Routes(table)
         self._open_paths = open_paths
-        self._identify = identify
+        self._door = door
         self._cors = cors
         self._metrics = metrics
         self._tracing = tracing
@@ -106,7 +116,10 @@ class HttpApp:
             400  what the request's version took away          (wire.versions)
             529  the server is full or stopping                (gate.admission)
             404  no such model; 400 what the model's name refuses   (routing)
+            429  the requests of this minute are used up       (gate.limits)
             400  the rules of a conversation; then the prompt is too long   (plan)
+            429  the tokens of this minute are used up         (gate.limits)
+            400  a spend limit is reached; 429 the tier's      (gate.spend)
 
         Whatever comes before the body leaves it unread.
         """
@@ -115,8 +128,9 @@ class HttpApp:
                 exchange.expect_body(route.receipt)
             if route.path not in self._open_paths:
                 self._cors.admit(exchange)
-                exchange.caller = await self._identify(*credential_headers(exchange.raw_headers))
-                self._check_workspace(exchange)
+                caller = await self._door.identify(*credential_headers(exchange.raw_headers))
+                exchange.caller = caller
+                exchange.caller = self._in_workspace(exchange, caller)
                 if route.permit is not None:
                     route.permit(exchange)
                 exchange.version = version_of(exchange.header(b"anthropic-version"))
@@ -129,11 +143,10 @@ class HttpApp:
         except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a 500
             await self._refuse(exchange, Internal(whereabouts(error)))
 
-    def _check_workspace(self, exchange: Exchange) -> None:
-        """A workspace that a client names must be the key's own (contract messages-and-inference 1)."""
+    def _in_workspace(self, exchange: Exchange, caller: Caller) -> Caller:
+        """The caller in the workspace that its request names, if it names one (contract messages-and-inference 1)."""
         named = exchange.header(b"anthropic-workspace-id")
-        if named is not None and exchange.caller is not None and named != exchange.caller.scope.workspace.encode():
-            raise PermissionDenied("This key does not belong to the workspace that anthropic-workspace-id names")
+        return caller if named is None else self._door.in_workspace(caller, named)
 
     async def _refuse(self, exchange: Exchange, error: AntiphonError) -> None:
         exchange.failed(error)

@@ -19,6 +19,7 @@ _WIRE: dict[type[errors.AntiphonError], tuple[int, str]] = {
     errors.MethodNotAllowed: (405, "invalid_request_error"),
     errors.ReceiptTimeout: (400, "invalid_request_error"),
     errors.RequestTooLarge: (413, "request_too_large"),
+    errors.RateLimited: (429, "rate_limit_error"),
     errors.Overloaded: (529, "overloaded_error"),
     errors.EngineFailed: (500, "api_error"),
     errors.Internal: (500, "api_error"),
@@ -46,7 +47,9 @@ def headers_of(error: errors.AntiphonError) -> list[tuple[bytes, bytes]]:
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_helps is not None and error.retry_helps != _retried(status_of(error)):
         headers.append((b"x-should-retry", b"true" if error.retry_helps else b"false"))
-    if isinstance(error, errors.Overloaded) and error.retry_after_s is not None:
+    if isinstance(error, errors.RateLimited):
+        headers += error.headers
+    if isinstance(error, errors.Overloaded | errors.RateLimited) and error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if isinstance(error, errors.MethodNotAllowed):
         headers.append((b"allow", ", ".join(error.allowed).encode()))

@@ -28,6 +28,8 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 _json = msgspec.json.Encoder()
 #: How long a client that was refused for its size may go on sending before the connection is closed.
 _LINGER_SECONDS = 1.0
+#: Calls that are of no workspace (contract platform-and-tools 6).
+_OF_THE_ORGANIZATION = ("/v1/organizations/", "/v1/compliance/")
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -53,6 +55,7 @@ class Exchange:
         self.query: bytes = scope["query_string"]
         self.raw_headers: Headers = scope["headers"]
         self._headers = dict(self.raw_headers)
+        self.client: str | None = scope["client"][0] if scope.get("client") else None
         self.caller: Caller | None = None
         self.version = OLDEST
         self.betas: tuple[str, ...] = ()
@@ -142,7 +145,8 @@ class Exchange:
         identity: Headers = [(b"request-id", self.request_id.encode())]
         if self.caller is not None:
             identity.append((b"anthropic-organization-id", self.caller.scope.organization.encode()))
-            identity.append((b"anthropic-workspace-id", self.caller.scope.workspace.encode()))
+            if not self.path.startswith(_OF_THE_ORGANIZATION):
+                identity.append((b"anthropic-workspace-id", self.caller.scope.workspace.encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": identity + self.extra + headers})
 
     async def answer(self, status: int, body: bytes, content_type: bytes, headers: Headers | None = None) -> None:

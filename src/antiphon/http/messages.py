@@ -8,12 +8,16 @@ from typing import TypeVar
 
 import msgspec
 
-from antiphon.core.errors import PermissionDenied
+from antiphon.core.errors import InvalidRequest, PermissionDenied
 from antiphon.core.records import Caller
+from antiphon.counting import count
 from antiphon.http.exchange import ClientGone, Exchange, Headers
+from antiphon.http.recording import record
 from antiphon.http.streaming import Stream, StreamLimits
+from antiphon.ledger.requestlog import Keeper
+from antiphon.parts import INLINE_BYTES, Parts
 from antiphon.reply.assemble import gather
-from antiphon.turn import INLINE_BYTES, Parts, Turn, count
+from antiphon.turn import Turn
 from antiphon.wire import fine_grained
 from antiphon.wire.betas import KNOWN
 from antiphon.wire.events import Event
@@ -23,6 +27,7 @@ from antiphon.wire.response import TokenCount
 from antiphon.wire.versions import check
 
 R = TypeVar("R", bound=Conversation)
+_LONGEST_WORKFLOW = 200
 
 
 class _Gathered:
@@ -41,9 +46,11 @@ class _Gathered:
 class Messages:
     """The two endpoints that read a conversation."""
 
-    def __init__(self, parts: Parts, limits: StreamLimits) -> None:
+    def __init__(self, parts: Parts, limits: StreamLimits, keeper: Keeper) -> None:
+        """`keeper` takes what workspaces want kept of their requests."""
         self._parts = parts
         self._limits = limits
+        self._keeper = keeper
 
     async def create(self, exchange: Exchange, _: Mapping[str, str]) -> None:
         """Answer a conversation, streamed or whole."""
@@ -51,27 +58,29 @@ class Messages:
         parsed = await self._parsed(exchange, parse_messages)
         request = parsed.request
         exchange.note |= {"model": request.model, "stream": request.streamed}
-        turn = Turn(self._parts, caller, parsed, exchange.request_id)
+        turn = Turn(self._parts, caller, parsed, exchange.request_id, workflow=workflow_of(exchange))
         await turn.open()
         try:
-            headers: Headers = [(b"antiphon-model", turn.served_model.encode())]
+            headers: Headers = [(b"antiphon-model", turn.served_model.encode()), *turn.limit_headers]
             if request.streamed:
                 await Stream(exchange, turn, self._limits).write(headers)
             else:
                 await self._whole(exchange, turn, headers)
         finally:
-            turn.close()
+            await turn.close()
 
     async def count_tokens(self, exchange: Exchange, _: Mapping[str, str]) -> None:
         """Count a conversation's prompt."""
         caller = inference(exchange)
         parsed = await self._parsed(exchange, parse_count_tokens)
         exchange.note["model"] = parsed.request.model
-        await exchange.json(200, TokenCount(await count(self._parts, caller, parsed)))
+        counted = await count(self._parts, caller, parsed)
+        await exchange.json(200, TokenCount(counted.tokens), counted.headers)
 
     async def _parsed(self, exchange: Exchange, parse: Callable[[bytes], Parsed[R]]) -> Parsed[R]:
         """The body, read and checked against its version; what of it has no effect is named in the answer."""
         body = await exchange.json_body()
+        record(exchange, self._keeper, body)
         parsed = parse(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(parse, body)
         check(exchange.version, parsed.request, parsed.ignored)
         if fine_grained.NAME in exchange.betas and parsed.request.tools:
@@ -109,6 +118,22 @@ def ignored_header(names: Sequence[str]) -> bytes:
     """Names of fields that had no effect, fit for a header: plain characters, a bounded number."""
     shown = ["".join(c if c.isascii() and c.isprintable() and c not in ',"' else "?" for c in n[:64]) for n in names]
     return ",".join(shown[:20]).encode()
+
+
+def workflow_of(exchange: Exchange) -> str | None:
+    """The piece of work that a client says its request belongs to (header `antiphon-workflow`, Antiphon's own), for
+    reports.
+
+    Raises:
+        InvalidRequest: it is no plain text of at most 200 characters.
+    """
+    named = exchange.header(b"antiphon-workflow")
+    if not named:
+        return None
+    text = named.decode("latin-1").strip()
+    if len(text) > _LONGEST_WORKFLOW or not text.isascii() or not text.isprintable():
+        raise InvalidRequest("antiphon-workflow: must be up to 200 printable ASCII characters")
+    return text or None
 
 
 def inference(exchange: Exchange) -> Caller:

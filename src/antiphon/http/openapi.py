@@ -1,7 +1,7 @@
 """`GET|HEAD /openapi.json`: this server's API as an OpenAPI 3.1 document.
 
-Paths and methods are read off the route table, schemas off the wire types (`http.schemas`); here stands only what
-neither can say.
+Paths and methods are read off the route table, schemas off the wire types (`http.schemas`); what neither can say
+stands in `http.described` and in `http.organization.described`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
+from antiphon.http.described import PLAIN, TOKENS, Json, Operation, Operations
 from antiphon.http.exchange import Exchange
-from antiphon.http.health import Status, Welcome
+from antiphon.http.organization.described import KEYS, LIMITS, PEOPLE, WORKSPACES
+from antiphon.http.organization.described_reports import REPORTS
 from antiphon.http.routes import Route
-from antiphon.http.schemas import Json, ref, schemas
-from antiphon.wire import errors, models, request, response
+from antiphon.http.schemas import name_of, ref, schemas
+from antiphon.wire import errors, request
 from antiphon.wire.versions import NEWEST, OLDEST
 
 #: Every refusal: the `error.type` in its body, and when it comes.
@@ -24,13 +27,19 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request_error", "The request is malformed, breaks a rule or asks for what cannot be had."),
     401: ("authentication_error", "No key, a wrong one, or a web page that may not call."),
     403: ("permission_error", "The key is valid and not for this."),
-    404: ("not_found_error", "No such model for this key."),
+    404: ("not_found_error", "No such model or object for this key."),
     408: ("invalid_request_error", "The headers did not arrive in time. The connection is closed."),
     413: ("request_too_large", "The body is over the limit, as sent or after decoding."),
+    429: (
+        "rate_limit_error",
+        "More is asked in a minute than the limits allow. Without `retry-after`, trying again does not help.",
+    ),
     431: ("invalid_request_error", "The headers are too many or too large. The connection is closed."),
     500: ("api_error", "The model or the server failed."),
     529: ("overloaded_error", "More is asked than can be answered now; try again after `retry-after` seconds."),
 }
+#: Calls that are of no workspace (contract platform-and-tools 6).
+_OF_THE_ORGANIZATION = ("/v1/organizations/", "/v1/compliance/")
 #: What a connection may answer before there is a request, and a defect whenever.
 _ANYWHERE = (400, 408, 431, 500)
 
@@ -42,49 +51,8 @@ _ABOUT = (
 )
 
 
-class Operation(msgspec.Struct, frozen=True):
-    """What a path does, beyond what its route says. A payload is a type, or the media type of what is not JSON."""
-
-    name: str
-    tag: str
-    summary: str
-    answer: type | str
-    body: type | None = None
-    query: tuple[Json, ...] = ()
-    also: Mapping[int, type] = {}
-    """Further statuses that carry an answer instead of an error."""
-
-
-def _query(name: str, about: str, schema: Json) -> Json:
-    return {"name": name, "in": "query", "description": about, "schema": schema}
-
-
-_STAGES = {"type": "array", "items": {"enum": ["active", "deprecated", "retired"]}}
-_PAGE = (
-    _query("limit", "Models on a page.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 20}),
-    _query("after_id", "The page behind this model.", {"type": "string"}),
-    _query("before_id", "The page ahead of this model; not together with `after_id`.", {"type": "string"}),
-    _query("lifecycle[]", "Stages to list; `active` and `deprecated` unless said otherwise.", _STAGES),
-)
-
-#: Every path of the route table.
-OPERATIONS: Mapping[str, Operation] = {
-    "/": Operation("root", "operations", "Name and version of the server", Welcome),
-    "/health/live": Operation("live", "operations", "Whether the process answers", Status),
-    "/health/ready": Operation(
-        "ready", "operations", "Whether a message would be answered, and what is not well", Status, also={503: Status}
-    ),
-    "/metrics": Operation("metrics", "operations", "Figures in the Prometheus text format", "text/plain"),
-    "/openapi.json": Operation("openapi", "operations", "This document", dict),
-    "/v1/messages": Operation(
-        "messages", "messages", "Answer a conversation, whole or as a stream", response.Message, request.MessagesRequest
-    ),
-    "/v1/messages/count_tokens": Operation(
-        "count_tokens", "messages", "Count a conversation's prompt", response.TokenCount, request.CountTokensRequest
-    ),
-    "/v1/models": Operation("models", "models", "A page of models", models.ModelPage, query=_PAGE),
-    "/v1/models/{model_id}": Operation("model", "models", "One model, retired or not", models.Model),
-}
+#: Everything that may be in the route table.
+OPERATIONS: Operations = {**PLAIN, **PEOPLE, **WORKSPACES, **KEYS, **LIMITS, **REPORTS}
 
 
 class Description:
@@ -112,17 +80,19 @@ def document(version: str, open_routes: Sequence[Route], keyed_routes: Sequence[
     Raises:
         KeyError: a route is missing in `OPERATIONS`.
     """
+    described = [*_described(open_routes), *_described(keyed_routes)]
+    tags = dict.fromkeys(what.tag for what in described)
     return {
         "openapi": "3.1.1",
         "info": {"title": "Antiphon", "version": version, "description": _ABOUT},
         "security": [{"apiKey": []}, {"bearer": []}],
-        "tags": [{"name": name} for name in ("messages", "models", "operations")],
+        "tags": [{"name": name} for name in sorted(tags)],
         "paths": {
             **{route.path: _path(route, keyed=False) for route in open_routes},
             **{route.path: _path(route, keyed=True) for route in keyed_routes},
         },
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(described),
             "responses": {str(status): _refusal(status) for status in REFUSALS},
             "headers": _HEADERS,
             "parameters": _PARAMETERS,
@@ -144,13 +114,16 @@ def _path(route: Route, *, keyed: bool) -> Json:
 
 
 def _operation(route: Route, method: str, *, keyed: bool) -> Json:
-    what = OPERATIONS[route.path]
+    what = _what(route, method)
     headers = [{"$ref": f"#/components/parameters/{name}"} for name in _PARAMETERS] if keyed else []
+    if what.beta is not None:
+        headers = [header for header in headers if not header["$ref"].endswith("/anthropic-beta")]
+        headers.append(_PARAMETERS["anthropic-beta"] | {"required": True, "schema": _naming(what.beta)})
     made: Json = {
         "operationId": what.name if method != "HEAD" else f"{what.name}_head",
         "tags": [what.tag],
         "summary": what.summary,
-        "parameters": [*headers, *what.query],
+        "parameters": [*headers, *what.parameters],
         "responses": {str(status): made for status, made in _responses(route, method, what, keyed=keyed)},
     }
     if not keyed:
@@ -164,8 +137,11 @@ def _responses(route: Route, method: str, what: Operation, *, keyed: bool) -> It
     """Every status that the route can answer with, by its number. An answer to HEAD has no body."""
     headers = ["request-id"]
     if keyed:
-        headers += ["anthropic-organization-id", "anthropic-workspace-id"]
-    if what.body is not None:
+        headers.append("anthropic-organization-id")
+    if keyed and not route.path.startswith(_OF_THE_ORGANIZATION):
+        headers.append("anthropic-workspace-id")
+    headers += _limit_headers(what.limits)
+    if what.tag == "messages":
         headers.append("antiphon-ignored")
     content: Json = {"application/json": {"schema": _payload(what.answer)}}
     if isinstance(what.answer, str):
@@ -174,7 +150,7 @@ def _responses(route: Route, method: str, what: Operation, *, keyed: bool) -> It
         headers.append("antiphon-model")
         content["text/event-stream"] = _STREAM
     answers = {200: content, **{s: {"application/json": {"schema": _payload(k)}} for s, k in what.also.items()}}
-    for status in sorted({*answers, *_refusals(route, keyed=keyed)}):
+    for status in sorted({*answers, *_refusals(route, what, keyed=keyed)}):
         if status not in answers:
             bare = {"description": REFUSALS[status][1], "headers": _sent(_refusal_headers(status))}
             yield status, bare if method == "HEAD" else {"$ref": f"#/components/responses/{status}"}
@@ -183,15 +159,13 @@ def _responses(route: Route, method: str, what: Operation, *, keyed: bool) -> It
         yield status, {"description": HTTPStatus(status).phrase, "headers": _sent(headers), **body}
 
 
-def _refusals(route: Route, *, keyed: bool) -> set[int]:
+def _refusals(route: Route, what: Operation, *, keyed: bool) -> set[int]:
     """The order of checks in `http.app`, as statuses."""
-    statuses = {*_ANYWHERE}
+    statuses = {*_ANYWHERE, *what.refusals}
     if keyed:
-        statuses |= {401, 529}
-    if route.permit is not None:
-        statuses.add(403)
+        statuses |= {401, 403, 529}  # a key may not be for the workspace that is named, if not for the route
     if route.receipt is not None:
-        statuses |= {404, 413}
+        statuses.add(413)
     if "{" in route.path:
         statuses.add(404)
     return statuses
@@ -209,7 +183,14 @@ def _refusal(status: int) -> Json:
 
 
 def _refusal_headers(status: int) -> list[str]:
-    return ["request-id", "x-should-retry", *(["retry-after"] if status == 529 else [])]
+    headers = ["request-id", "x-should-retry"]
+    if status in (429, 529):
+        headers.append("retry-after")
+    return [*headers, *_limit_headers(TOKENS)] if status == 429 else headers
+
+
+def _limit_headers(limits: Sequence[str]) -> list[str]:
+    return [f"anthropic-ratelimit-{of}-{what}" for of in limits for what in ("limit", "remaining", "reset")]
 
 
 #: One event: OpenAPI has no word for the whole stream before version 3.2.
@@ -238,6 +219,12 @@ _PARAMETERS: Json = {
         "description": "Names of betas, with commas between. Unknown ones are named in `antiphon-ignored`.",
         "schema": {"type": "string", "maxLength": 4096, "pattern": r"^([A-Za-z0-9_.-]+(, ?[A-Za-z0-9_.-]+)*)?$"},
     },
+    "anthropic-workspace-id": {
+        "name": "anthropic-workspace-id",
+        "in": "header",
+        "description": "The workspace to work in, with a key that is not bound to one.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -253,6 +240,15 @@ _HEADERS: Json = {
     "antiphon-ignored": _header("Fields and betas without effect, with commas between."),
     "x-should-retry": _header("`true` or `false`, where the status alone would mislead."),
     "retry-after": _header("Seconds after which to try again.", "integer"),
+    **{
+        f"anthropic-ratelimit-{of}-{what}": _header(about.format(of.replace("-", " ")), kind)
+        for of in TOKENS
+        for what, about, kind in (
+            ("limit", "The {} that a minute allows.", "integer"),
+            ("remaining", "How many {} are left; tokens rounded to the nearest thousand.", "integer"),
+            ("reset", "When all {} are there again, RFC 3339.", "string"),
+        )
+    },
 }
 
 
@@ -260,11 +256,25 @@ def _sent(names: Sequence[str]) -> Json:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _payload(kind: type | str) -> Json:
-    return {"type": "object"} if kind is dict or isinstance(kind, str) else ref(kind.__name__)
+def _naming(beta: str) -> Json:
+    """Lists of betas with this one among them."""
+    return {"type": "string", "maxLength": 4096, "pattern": rf"(^|, ?){beta}(,|$)"}
 
 
-def _schemas() -> Json:
-    asked = [what.body for what in OPERATIONS.values() if what.body is not None]
-    given = [what.answer for what in OPERATIONS.values() if isinstance(what.answer, type) and what.answer is not dict]
+def _payload(kind: Any) -> Json:
+    return {"type": "object"} if kind is dict or isinstance(kind, str) else ref(name_of(kind))
+
+
+def _what(route: Route, method: str) -> Operation:
+    return OPERATIONS["GET" if method == "HEAD" else method, route.path]
+
+
+def _described(routes: Sequence[Route]) -> Iterator[Operation]:
+    for route in routes:
+        yield from (_what(route, method) for method in route.methods if method != "HEAD")
+
+
+def _schemas(described: Sequence[Operation]) -> Json:
+    asked = [what.body for what in described if what.body is not None]
+    given = [what.answer for what in described if not isinstance(what.answer, str) and what.answer is not dict]
     return schemas(asked, [*given, errors.ErrorEnvelope])

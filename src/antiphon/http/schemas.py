@@ -7,20 +7,28 @@ are let pass, and some fields may be absent. An answer's fields are always there
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, get_args, get_origin
 
 import msgspec
 
 from antiphon.http import health
-from antiphon.wire import errors, events, models, response
+from antiphon.wire import compliance, errors, events, models, response
+from antiphon.wire.organization import api_keys, limits, page, people, reports, workspaces
 from antiphon.wire.tools import TOOL_TYPES, CustomTool
 
 Json: TypeAlias = dict[str, Any]
 
+#: Where the types of answers stand. What of them is asked for may hold nothing that is not known, and tells that.
+_ANSWERING = (
+    *(errors, events, response, models, health, compliance),
+    *(api_keys, limits, page, people, reports, workspaces),
+)
 _REF = "#/components/schemas/{name}"
 #: Where msgspec finds two types of one name, it calls them by their modules.
-_MODULE = re.compile(r"antiphon\.wire\.(\w)(\w*)\.(?=\w)")
+_MODULE = re.compile(r"antiphon\.wire\.(?:\w+\.)*(\w)(\w*)\.(?=\w)")
+#: A type made of another, as msgspec calls it: `Page_User_`.
+_MADE_OF = re.compile(r"(?:[a-z_.]+\.)?([A-Z]\w*?)_(.+)_")
 #: References in docstrings, which nobody outside can follow.
 _SOURCE = re.compile(r"\s*\(contract [^)]*\)")
 
@@ -30,30 +38,49 @@ def ref(name: str) -> Json:
     return {"$ref": _REF.format(name=name)}
 
 
-def schemas(asked: Sequence[type], given: Sequence[type]) -> Json:
+def name_of(kind: Any) -> str:
+    """What the document calls a payload's type: a `Page[User]` is a `UserPage`."""
+    own: str = (get_origin(kind) or kind).__name__
+    return "".join(map(name_of, get_args(kind))) + own
+
+
+def schemas(asked: Sequence[Any], given: Sequence[Any]) -> Json:
     """Every type by its name: those of requests and of answers, and all that they hold."""
     forms = [CustomTool, *(known.form for known in TOOL_TYPES.values())]
     (event, *_), made = msgspec.json.schema_components([events.Event, *given, *asked, *forms], ref_template=_REF)
     answered = _answered()
     for name, schema in made.items():
-        if (kind := answered.get(name)) is not None:
+        made_of = _MADE_OF.fullmatch(name)
+        if (kind := answered.get(made_of[1] if made_of else name)) is not None:
             schema["required"] = _always_sent(kind, schema)
         else:
-            schema["additionalProperties"] = True
+            schema.setdefault("additionalProperties", True)
     _type_tools(made)
     del made["InputMessage"]["properties"]["content"]["default"]  # absent is not the same as empty
-    presentable: Json = _presentable({**made, "StreamEvent": event})
+    named = {name: new for name in made if (new := _short(name)) != name}
+    for name, new in named.items():
+        made[name]["title"] = new
+    presentable: Json = _presentable({**made, "StreamEvent": event}, named)
     return presentable
+
+
+def _short(name: str) -> str:
+    """A type's name without the names of our modules, but where these tell two types apart."""
+    made_of = _MADE_OF.fullmatch(name)
+    if made_of is None:
+        return _MODULE.sub(_capital, name)
+    inner = made_of[2]
+    return _short(inner if _MADE_OF.fullmatch(inner) else inner.rpartition(".")[2]) + made_of[1]
 
 
 def _answered() -> dict[str, type[msgspec.Struct]]:
     """The types of answers, by both names that msgspec may give them."""
     found: dict[str, type[msgspec.Struct]] = {}
-    for module in (errors, events, response, models, health):
+    for module in _ANSWERING:
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == module.__name__:
                 found |= {kind.__name__: kind, f"{kind.__module__}.{kind.__name__}": kind}
-    return found
+    return {name: kind for name, kind in found.items() if not kind.__struct_config__.forbid_unknown_fields}
 
 
 def _always_sent(kind: type[msgspec.Struct], schema: Json) -> list[str]:
@@ -83,13 +110,18 @@ def _type_tools(schemas: Json) -> None:
         schemas[name]["properties"]["tools"] = {"anyOf": [listed, {"type": "null"}], "default": None}
 
 
-def _presentable(node: Any) -> Any:
-    """The same without the names of our modules and the references of our docstrings."""
+def _presentable(node: Any, named: Mapping[str, str]) -> Any:
+    """The same with the new names of types, and without the names of our modules and the references of docstrings."""
     if isinstance(node, dict):
-        return {_MODULE.sub(_capital, name): _presentable(value) for name, value in node.items()}
+        return {named.get(name, name): _presentable(value, named) for name, value in node.items()}
     if isinstance(node, list):
-        return [_presentable(value) for value in node]
-    return " ".join(_SOURCE.sub("", _MODULE.sub(_capital, node)).split()) if isinstance(node, str) else node
+        return [_presentable(value, named) for value in node]
+    if not isinstance(node, str):
+        return node
+    at, _, name = node.rpartition("/")
+    if name in named:
+        return f"{at}/{named[name]}"
+    return node if "\\" in node else " ".join(_SOURCE.sub("", _MODULE.sub(_capital, node)).split())
 
 
 def _capital(match: re.Match[str]) -> str:

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+
 from antiphon.core.clock import Clock
-from antiphon.core.records import Attempt, Caller, Usage, UsageRecord
+from antiphon.core.records import Attempt, Caller, Cost, Usage, UsageRecord
+
+#: Endings that are our fault: what was made stays on record, and is not billed (`docs/billing.md`).
+OURS = frozenset(("engine_failed", "internal_error", "overloaded"))
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What a turn was asked, and what answered it; `workflow` is the piece of work that the client said it is of."""
+
+    requested_model: str
+    served_model: str
+    engine: str
+    streamed: bool
+    geography: str | None
+    user_id: str | None
+    workflow: str | None
 
 
 class Account:
-    """One turn's account, opened with the turn. So far a turn has one attempt."""
+    """One turn's account, opened with the turn. So far a turn has one attempt.
+
+    Attributes:
+        created_ms: when it began, milliseconds since the epoch; the prices of that moment hold.
+    """
 
     def __init__(self, clock: Clock, caller: Caller, request_id: str, message_id: str) -> None:
         self._clock = clock
         self._caller = caller
         self._request_id = request_id
         self._message_id = message_id
-        self._created_ms = clock.now_ms()
+        self.created_ms = clock.now_ms()
         self._began = clock.monotonic()
         self._seated: float | None = None
         self._first_token: float | None = None
@@ -40,18 +63,10 @@ class Account:
             self._reused = tokens
 
     def closed(
-        self,
-        outcome: str,
-        usage: Usage,
-        *,
-        requested_model: str,
-        served_model: str,
-        engine: str,
-        streamed: bool,
-        geography: str | None,
-        user_id: str | None,
+        self, outcome: str, usage: Usage, price: Callable[[Usage, int], Cost], asked: Asked
     ) -> UsageRecord | None:
-        """The record; None where nothing was computed and nobody was promised anything."""
+        """The record; None where nothing was computed and nobody was promised anything. `price` says what tokens cost
+        a request that began then (milliseconds since the epoch)."""
         if self._seated is None and not self._promised:
             return None
         now = self._clock.monotonic()
@@ -59,11 +74,11 @@ class Account:
         if self._seated is None:
             usage = Usage()
         attempt = Attempt(
-            model=served_model,
-            engine=engine,
+            model=asked.served_model,
+            engine=asked.engine,
             outcome=outcome,
             usage=usage,
-            started_ms=self._created_ms,
+            started_ms=self.created_ms,
             queue_us=_micros(seated - self._began),
             first_token_us=None if self._first_token is None else _micros(self._first_token - seated),
             duration_us=_micros(now - seated),
@@ -75,17 +90,19 @@ class Account:
             workspace=self._caller.scope.workspace,
             key_id=self._caller.key_id,
             endpoint="/v1/messages",
-            requested_model=requested_model,
-            served_model=served_model,
+            requested_model=asked.requested_model,
+            served_model=asked.served_model,
             outcome=outcome,
             usage=usage,
             attempts=(attempt,),
-            created_ms=self._created_ms,
+            created_ms=self.created_ms,
             duration_us=_micros(now - self._began),
             message_id=self._message_id,
-            streamed=streamed,
-            geography=geography,
-            user_id=user_id,
+            streamed=asked.streamed,
+            geography=asked.geography,
+            user_id=asked.user_id,
+            cost=Cost() if outcome in OURS else price(usage, self.created_ms),
+            workflow=asked.workflow,
         )
 
 

@@ -46,7 +46,8 @@ class PostingFigures(msgspec.Struct, frozen=True):
 
 
 class Posting:
-    """Carries one (open) journal to the database. `run` beside the server, `drain` before the journal is closed."""
+    """Carries one journal to the database. `run` beside the server, once the journal is open; `drain` before it is
+    closed."""
 
     def __init__(self, journal: Journal, post: Post, *, linger_s: float = 0.2, most: int = 200) -> None:
         """`linger_s`: how long records gather before they are posted, seconds. `most`: records in one batch,
@@ -55,12 +56,27 @@ class Posting:
         self._post = post
         self._linger_s = linger_s
         self._most = most
-        self._position = journal.posted
+        self._moved: Position | None = None
         self._decoder = msgspec.msgpack.Decoder(UsageRecord)
         self._turn = asyncio.Lock()
         self._full = False
         self._posted = self._rejected = self._batches = self._failures = 0
         self._last_error: str | None = None
+
+    @property
+    def _position(self) -> Position:
+        """Up to where the journal is in the database: at first, where the last process got to."""
+        return self._journal.posted if self._moved is None else self._moved
+
+    async def caught_up(self) -> None:
+        """Post what is on the disk now, whoever wrote it.
+
+        Raises:
+            StoreUnavailable: the database does not answer. OSError: the journal cannot be read.
+        """
+        goal = self._journal.durable
+        while self._position < goal and await self.step():
+            pass
 
     async def run(self) -> None:
         """Post what there is and what comes. Until cancelled."""
@@ -105,7 +121,7 @@ class Posting:
             if batch.payloads:
                 await self._post_all(batch.payloads)
             moved = batch.end > self._position
-            self._position = batch.end
+            self._moved = batch.end
             if moved:
                 await self._mark(batch.end)
             return moved

@@ -55,14 +55,15 @@ class Conditions(msgspec.Struct, frozen=True):
     diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
 
     @classmethod
-    def of(cls, request: MessagesRequest) -> Conditions:
-        """Fast is served at the standard speed, and says so. Nobody can tell yet why a cache was missed."""
+    def of(cls, request: MessagesRequest, geography: str | None = None) -> Conditions:
+        """`geography` is where it is served. Fast is served at the standard speed, and says so. Nobody can tell yet
+        why a cache was missed."""
         asked = request.diagnostics
         if asked is None:
             diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
         else:
             diagnostics = None if asked.previous_message_id is None else Diagnostics(CacheMiss("unavailable"))
-        return cls(request.inference_geo, "standard" if request.speed else None, diagnostics)
+        return cls(geography, "standard" if request.speed else None, diagnostics)
 
 
 _UNASKED = Conditions()

@@ -1,20 +1,16 @@
 """The catalogue: every model that could be served, from the built-in `models.toml` and an operator's file.
 
-What an entry says is written in the head of `models.toml`. An unknown key is an error that names the nearest
-known one, for the reason settings give: a misspelt limit must not be a missing limit.
+What an entry says is written in the head of `models.toml`.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 import re
-import tomllib
-import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -22,6 +18,7 @@ from antiphon.core.errors import SettingsError
 from antiphon.core.settings import Settings
 from antiphon.engine.contract import Sampling
 from antiphon.engine.sources import Weights
+from antiphon.routing import reading
 from antiphon.routing.prices import Prices
 
 Tier: TypeAlias = Literal["opus", "sonnet", "haiku"]
@@ -61,7 +58,11 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     sampling: Sampling = Sampling()
     """Used where the client gives nothing."""
     prices: Prices | None = None
-    """None: what the asked-for Claude id would cost (architecture, section 7)."""
+    """What an answer of this model costs, whatever it was asked as; None: what the price book says of the asked-for
+    id."""
+    geography: Literal["global", "us"] | None = None
+    """Where it stands: `us`, or somewhere; None: as the installation is set, and where that says nothing either,
+    wherever a request wants it."""
     cache_minimum_tokens: _Tokens = 1024
     capabilities: Capabilities = Capabilities()
 
@@ -143,7 +144,7 @@ class Catalogue(msgspec.Struct, frozen=True):
         for entry in self.entries:
             if entry.name == name:
                 return entry
-        raise SettingsError(f"Unknown model `{name}`; {_nearest(name, [e.name for e in self.entries])}")
+        raise SettingsError(f"Unknown model `{name}`; {reading.nearest(name, [e.name for e in self.entries])}")
 
     def served(self, names: Iterable[str], *, window: int = 0) -> tuple[ModelEntry, ...]:
         """The entries of these names in their order, each once. A `window` above 0 (tokens) narrows theirs.
@@ -166,10 +167,7 @@ def load(file: Path | None = None) -> Catalogue:
     built_in = importlib.resources.files(__package__).joinpath("models.toml").read_text("utf-8")
     entries = {entry.name: entry for entry in _parse(built_in, "the built-in catalogue")}
     if file is not None:
-        try:
-            text = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"The catalogue {file} cannot be read: {error}") from None
+        text = reading.text_of(file, "catalogue")
         entries |= {entry.name: entry for entry in _parse(text, f"the catalogue {file.name}")}
     return Catalogue(tuple(entries.values()))
 
@@ -180,45 +178,18 @@ def from_settings(settings: Settings) -> Catalogue:
 
 
 def _parse(text: str, where: str) -> tuple[ModelEntry, ...]:
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"In {where}: {error}") from None
+    tables = reading.tables_of(text, where)
     models = tables.get("models", [])
     if set(tables) - {"models"} or not isinstance(models, list):
         raise SettingsError(f"In {where}: it must hold nothing but `[[models]]` tables")
-    entries = tuple(_entry(model, f"In {where}, model {number}") for number, model in enumerate(models, 1))
+    entries = tuple(
+        reading.entry_of(model, ModelEntry, f"In {where}, model {number}", "name")
+        for number, model in enumerate(models, 1)
+    )
     names = [entry.name for entry in entries]
     if twice := [name for name in names if names.count(name) > 1]:
         raise SettingsError(f"In {where}: `{twice[0]}` stands there twice")
     return entries
-
-
-def _entry(table: object, where: str) -> ModelEntry:
-    if not isinstance(table, dict):
-        raise SettingsError(f"{where}: it must be a table")
-    if "name" in table:
-        where += f" ({table['name']!r})"
-    _check_keys(table, ModelEntry, where)
-    try:
-        return msgspec.convert(table, ModelEntry)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{where}: {error}") from None
-
-
-def _check_keys(table: Mapping[str, Any], kind: type[msgspec.Struct], where: str) -> None:
-    """msgspec refuses unknown keys too; this says which known one was meant."""
-    known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-    for key, value in table.items():
-        if key not in known:
-            raise SettingsError(f"{where}: unknown key `{key}`; {_nearest(key, known)}")
-        for inner in (known[key], *typing.get_args(known[key])):
-            if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-                _check_keys(value, inner, f"{where}, {key}")
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    return f"did you mean `{difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]}`?"
 
 
 def _narrowed(entry: ModelEntry, window: int) -> ModelEntry:

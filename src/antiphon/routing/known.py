@@ -21,6 +21,12 @@ _LONG_WINDOW = re.compile(r"(?:\[1m\])+\Z", re.IGNORECASE)
 _LONGEST_ID = 256
 
 
+_CLAUDE = "claude-"
+#: Where the line stands in an id: right after `claude-`, or, as in `claude-3-5-haiku-latest`, anywhere behind it.
+_FIRST: tuple[Line, ...] = ("fable", "mythos")
+_ANYWHERE: tuple[Line, ...] = ("opus", "sonnet", "haiku")
+
+
 class ClaudeModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An id that clients know, as `claude.toml` has it."""
 
@@ -44,6 +50,20 @@ def claude_models() -> tuple[ClaudeModel, ...]:
     return msgspec.convert(tomllib.loads(text)["models"], tuple[ClaudeModel, ...])
 
 
+def line_of(model_id: str) -> Line | None:
+    """The line that a Claude id belongs to, by pattern and not by list, so that an id which appears tomorrow has one
+    too. None: it is no Claude id, or of no line."""
+    if not model_id.startswith(_CLAUDE):
+        return None
+    for line in _FIRST:
+        if model_id.startswith(f"{_CLAUDE}{line}-"):
+            return line
+    for line in _ANYWHERE:
+        if line in model_id:
+            return line
+    return None
+
+
 class Spelling:
     """The one id that each way of writing it means (contract messages-and-inference 14.2)."""
 
@@ -52,7 +72,7 @@ class Spelling:
 
     def of(self, requested_id: str) -> str:
         """The id that is meant: dated where there is a dated one, without the mark of the long window."""
-        if not requested_id.startswith("claude-") or len(requested_id) > _LONGEST_ID:
+        if not requested_id.startswith(_CLAUDE) or len(requested_id) > _LONGEST_ID:
             return requested_id
-        plain = _LONG_WINDOW.sub("", requested_id)
+        plain = _LONG_WINDOW.sub("", requested_id) if requested_id.endswith("]") else requested_id
         return self._meant.get(plain, plain)

@@ -15,7 +15,6 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from antiphon.core.errors import InvalidRequest
-from antiphon.routing.prices import PriceBand, check_bands
 from antiphon.wire.options import Effort
 from antiphon.wire.request import Conversation, MessagesRequest
 from antiphon.wire.tools import AnyChoice, NamedChoice
@@ -48,7 +47,6 @@ class ClaudeRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     geography: bool
     fast_mode: bool
     cache_minimum: _Tokens | None = None
-    prices: tuple[PriceBand, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_output > self.window:
@@ -59,7 +57,6 @@ class ClaudeRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("thinking_default: what is always on cannot be disabled")
         if (self.default_effort is None) != (not self.effort) or self.default_effort not in (*self.effort, None):
             raise ValueError("default_effort: one of `effort`, and none where there are none")
-        check_bands(self.prices)
 
 
 def claude_rules() -> Mapping[str, ClaudeRules]:

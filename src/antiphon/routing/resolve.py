@@ -7,39 +7,41 @@ retired is looked up in vain where the ids' own rules bind.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
 from antiphon.core.errors import InvalidRequest, NotFound, invariant
 from antiphon.core.records import Profile
+from antiphon.routing import book as price_book
 from antiphon.routing import listing
+from antiphon.routing.book import PriceBook
 from antiphon.routing.catalogue import ModelCard, Tier
-from antiphon.routing.known import ClaudeModel, Lifecycle, Line, Spelling, claude_models
+from antiphon.routing.known import ClaudeModel, Lifecycle, Line, Spelling, claude_models, line_of
 from antiphon.routing.offer import capabilities
-from antiphon.routing.prices import PriceBand
+from antiphon.routing.prices import Price
 from antiphon.routing.profile import ClaudeRules, claude_rules
 from antiphon.wire.models import Model, ModelPage
 
-#: First match wins. Fable and Mythos stand above Opus, and the opus tier is the highest there is here.
-_TIERS: tuple[tuple[str, Tier], ...] = (
-    ("claude-fable-*", "opus"),
-    ("claude-mythos-*", "opus"),
-    ("claude-*opus*", "opus"),
-    ("claude-*sonnet*", "sonnet"),
-    ("claude-*haiku*", "haiku"),
-)
-_ANY_CLAUDE = "claude-*"
-_LINES: tuple[tuple[str, Line], ...] = (
-    ("claude-fable-*", "fable"),
-    ("claude-mythos-*", "mythos"),
-    *_TIERS[2:],
-)
+#: Fable and Mythos stand above Opus, and the opus tier is the highest there is here.
+_TIERS: Mapping[Line, Tier] = {
+    "fable": "opus",
+    "mythos": "opus",
+    "opus": "opus",
+    "sonnet": "sonnet",
+    "haiku": "haiku",
+}
+_ANY_CLAUDE = "claude-"
 _PROFILES: tuple[Profile, ...] = ("model", "claude")
 #: An id comes from the client, and is repeated in the error only so far.
 _LONGEST_SHOWN_ID = 256
+
+
+#: Where a request wants to be served, and a model stands (contract platform-and-tools 7.11).
+Geography: TypeAlias = Literal["global", "us"]
+_GEOGRAPHIES: tuple[Geography, ...] = get_args(Geography)
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -47,11 +49,13 @@ class Route(msgspec.Struct, frozen=True):
 
     requested: str
     model: ModelCard
+    price: Price
+    """What the answer costs, whatever the profile."""
     attempt: int = 1
     rules: ClaudeRules | None = None
     """What the asked-for id itself refuses, under `profile = "claude"`."""
-    prices: tuple[PriceBand, ...] = ()
-    """What the answer costs, whatever the profile; empty where nobody has named a price."""
+    meant: str = ""
+    """The asked-for id in its one spelling, dated where there is a dated one."""
 
     @property
     def by_alias(self) -> bool:
@@ -63,18 +67,29 @@ class Router:
     """Knows what is served. The first model is the default; a tier goes to the first that serves it."""
 
     def __init__(
-        self, served: Sequence[ModelCard], known: Sequence[ClaudeModel] | None = None, *, profile: Profile = "model"
+        self,
+        served: Sequence[ModelCard],
+        known: Sequence[ClaudeModel] | None = None,
+        *,
+        profile: Profile = "model",
+        book: PriceBook | None = None,
     ) -> None:
-        """`known` is for tests; without it, the ids of this release. `profile` holds where a call names none."""
+        """`known` is for tests; without it, the ids of this release. `profile` holds where a call names none. `book`:
+        what things cost; without it, as published.
+
+        Raises:
+            SettingsError: a model that is served has no price, or has two.
+        """
         invariant(bool(served), "a router without a model")
         self._profile = profile
         self._rules = claude_rules()
         self._by_name = {entry.name: entry for entry in served}
-        self._default = served[0]
-        self._by_tier: dict[Tier, ModelCard] = {}
-        for entry in served:
-            for tier in entry.tiers:
-                self._by_tier.setdefault(tier, entry)
+        self._book = price_book.load() if book is None else book
+        self._prices = {entry.name: self._book.of_model(entry) for entry in served}
+        self._every_answer = {entry.name: self._book.of_every_answer(entry) for entry in served}
+        self._chosen = {
+            (tier, within): _choice(served, tier, within) for tier in (None, *get_args(Tier)) for within in _GEOGRAPHIES
+        }
         aliases = claude_models() if known is None else known
         self._spelling = Spelling(aliases)
         self._retired = {alias.id for alias in aliases if alias.lifecycle == "retired"}
@@ -85,24 +100,27 @@ class Router:
         }
         self._place = {model.id: place for place, model in enumerate(self._models[profile])}
 
-    def resolve(self, requested_id: str, *, profile: Profile | None = None, attempt: int = 1) -> Route:
-        """Choose the model. `profile` is the workspace's; None: the installation's.
+    def resolve(
+        self, requested_id: str, *, profile: Profile | None = None, attempt: int = 1, within: Geography = "global"
+    ) -> Route:
+        """Choose the model. `profile` is the workspace's; None: the installation's. Of several that could answer for an
+        id, one that stands `within` that geography is chosen, if there is one.
 
         Raises:
             NotFound: no served model has this name and it is no Claude id, or it is one that is retired and the ids'
                 own rules bind; in the API's words.
         """
         if entry := self._by_name.get(requested_id):
-            return Route(requested_id, entry, attempt, prices=_own_prices(entry))
+            return Route(requested_id, entry, self._prices[entry.name], attempt, meant=requested_id)
         meant = self._spelling.of(requested_id)
         binds = (profile or self._profile) == "claude"
-        if not fnmatchcase(meant, _ANY_CLAUDE) or (binds and meant in self._retired):
+        if not meant.startswith(_ANY_CLAUDE) or (binds and meant in self._retired):
             raise NotFound(f"model: {requested_id[:_LONGEST_SHOWN_ID]}")
-        tier = next((tier for pattern, tier in _TIERS if fnmatchcase(meant, pattern)), None)
-        entry = self._default if tier is None else self._by_tier.get(tier, self._default)
-        row = self._rules.get(meant)
-        prices = _own_prices(entry) or (row.prices if row is not None else ())
-        return Route(requested_id, entry, attempt, row if binds else None, prices)
+        line = line_of(meant)
+        entry = self._chosen[None if line is None else _TIERS[line], within]
+        # Of an id of no line the book may know nothing: it costs what the model that answers does.
+        price = self._every_answer[entry.name] or self._book.of(meant) or self._prices[entry.name]
+        return Route(requested_id, entry, price, attempt, self._rules.get(meant) if binds else None, meant)
 
     def get(self, model_id: str, *, profile: Profile | None = None) -> Model:
         """One model. An undated id gives the dated one it means (contract messages-and-inference 14.2).
@@ -115,8 +133,7 @@ class Router:
         if place is not None:
             return self._models[profile or self._profile][place]
         entry = self.resolve(meant, profile=profile).model
-        line = next((line for pattern, line in _LINES if fnmatchcase(meant, pattern)), None)
-        return msgspec.structs.replace(self._running(entry), id=meant, display_name=meant, line=line)
+        return msgspec.structs.replace(self._running(entry), id=meant, display_name=meant, line=line_of(meant))
 
     def page(
         self,
@@ -183,9 +200,11 @@ class Router:
         )
 
 
-def _own_prices(entry: ModelCard) -> tuple[PriceBand, ...]:
-    """The prices that the catalogue sets on a model, whatever it was asked as."""
-    return () if entry.prices is None else (PriceBand(**msgspec.structs.asdict(entry.prices)),)
+def _choice(served: Sequence[ModelCard], tier: Tier | None, within: Geography) -> ModelCard:
+    """The first that serves the tier, else the first of all; of those that stand within the geography, if there are
+    any."""
+    found = [*(entry for entry in served if tier in entry.tiers), *served]
+    return next((entry for entry in found if within in ("global", entry.geography or within)), found[0])
 
 
 def _midnight(day: date) -> str:

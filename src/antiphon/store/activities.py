@@ -1,6 +1,7 @@
 """The audit: who did what, when, from where, and what it changed (contract `platform-and-tools.md` 7.13).
 
-Rows are added and never changed. No function here updates one; what is older than its retention is removed whole.
+Rows are added and never changed: the database itself refuses to (triggers of migration 0003), and it lets go of a row
+only once it is `KEPT_MS` old.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import msgspec
 from sqlalchemy import Row, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from antiphon.store.pages import Order, Page, Walk, page_of
 from antiphon.store.tables import activities
 
 ActorType: TypeAlias = Literal[
     "user_actor", "api_actor", "admin_api_key_actor", "unauthenticated_user_actor", "system_actor"
 ]
 _a = activities.c
+
+#: How long the database holds on to an act, in milliseconds: 2,192 days, which is never less than six years.
+KEPT_MS = 2192 * 24 * 3600 * 1000
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -80,18 +85,20 @@ async def record(organization: str, connection: AsyncConnection, activity: Activ
 
 
 async def newest(
-    organization: str,
-    connection: AsyncConnection,
-    limit: int,
-    wanted: Wanted = EVERYTHING,
-    *,
-    before: tuple[int, str] | None = None,
+    organization: str, connection: AsyncConnection, limit: int, wanted: Wanted = EVERYTHING
 ) -> tuple[Activity, ...]:
-    """An organization's acts, newest first. `before`: only those older than the act of this time and id."""
-    query = select(activities).where(_a.organization == organization)
-    if before is not None:
-        at_ms, activity_id = before
-        query = query.where((_a.created_ms < at_ms) | ((_a.created_ms == at_ms) & (_a.id < activity_id)))
+    """An organization's acts, newest first."""
+    return (await page(organization, connection, Walk(limit), wanted)).items
+
+
+async def page(organization: str, connection: AsyncConnection, walk: Walk, wanted: Wanted) -> Page[Activity]:
+    """A page of an organization's acts, newest first.
+
+    Raises:
+        InvalidRequest: the walk begins at an id that there is not, or at two.
+    """
+    own = _a.organization == organization
+    query = select(activities).where(own)
     if wanted.types:
         query = query.where(_a.type.in_(wanted.types))
     if wanted.without_types:
@@ -102,19 +109,15 @@ async def newest(
         query = query.where(_a.created_ms >= wanted.from_ms)
     if wanted.until_ms is not None:
         query = query.where(_a.created_ms < wanted.until_ms)
-    rows = await connection.execute(query.order_by(_a.created_ms.desc(), _a.id.desc()).limit(limit))
-    return tuple(map(_activity, rows))
-
-
-async def find(organization: str, connection: AsyncConnection, activity_id: str) -> Activity | None:
-    """One act by its id, to go on from."""
-    query = select(activities).where(_a.organization == organization, _a.id == activity_id)
-    row = (await connection.execute(query)).one_or_none()
-    return None if row is None else _activity(row)
+    return await page_of(connection, query, Order(_a.created_ms, _a.id, own), walk, _activity)
 
 
 async def prune(connection: AsyncConnection, before_ms: int) -> int:
-    """Remove what is older than the retention, of all organizations; returns how many that were."""
+    """Remove what is older than the retention, of all organizations; returns how many that were.
+
+    Raises:
+        IntegrityError: something of it is younger than `KEPT_MS` by the database's own clock; nothing is removed then.
+    """
     return (await connection.execute(delete(activities).where(_a.created_ms < before_ms))).rowcount
 
 

@@ -6,18 +6,22 @@ How a key is written and checked is `gate`'s affair; here a hash is 32 bytes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import Row, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.errors import InvalidRequest, NotFound
-from antiphon.core.records import Profile, Scope
+from antiphon.core.records import Profile, Role, Scope
 from antiphon.store.changes import bump
-from antiphon.store.tables import api_keys, workspaces
+from antiphon.store.pages import Order, Page, Walk, page_of
+from antiphon.store.tables import api_keys, users, workspaces
+from antiphon.store.workspaces import geographies_of
 
 Status = Literal["active", "inactive", "archived"]
+#: As the API shows it, which knows the time.
+ShownStatus: TypeAlias = Literal["active", "inactive", "archived", "expired"]
 
 #: The states a key may come from. Archived is the end: a key that was revoked is never valid again.
 _ALLOWED_FROM: dict[Status, tuple[Status, ...]] = {
@@ -42,8 +46,12 @@ class ApiKey(msgspec.Struct, frozen=True):
     expires_ms: int | None = None
     last_used_ms: int | None = None
     created_by: str | None = None
+    unscoped: bool = False
+    """Not bound to its workspace, which is the default one then."""
+    principal: str | None = None
+    """The user as whom it acts."""
 
-    def status_at(self, now_ms: int) -> str:
+    def status_at(self, now_ms: int) -> ShownStatus:
         """The state the API shows, which has `expired` besides."""
         if self.status != "archived" and self.expires_ms is not None and self.expires_ms <= now_ms:
             return "expired"
@@ -51,7 +59,8 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What checking a key needs, and what its workspace has set. `live`: it is active and so is its workspace."""
+    """What checking a key needs, and what its workspace has set. `live`: it is active, its workspace is not archived,
+    and the user as whom it acts is still there."""
 
     id: str
     scope: Scope
@@ -60,6 +69,12 @@ class Credential(msgspec.Struct, frozen=True):
     live: bool
     expires_ms: int | None
     profile: Profile | None
+    unscoped: bool
+    principal: str | None
+    role: Role | None
+    allowed_geographies: tuple[str, ...] | None
+    default_geography: str | None
+    logs_requests: bool
 
 
 class KeyUse(msgspec.Struct, frozen=True):
@@ -97,6 +112,8 @@ async def create(scope: Scope, connection: AsyncConnection, key: ApiKey, secret_
             created_ms=key.created_ms,
             expires_ms=key.expires_ms,
             created_by=key.created_by,
+            unscoped=key.unscoped,
+            principal=key.principal,
         )
     )
 
@@ -125,6 +142,38 @@ async def of_organization(organization: str, connection: AsyncConnection) -> tup
     """All keys of an organization, oldest first."""
     query = select(api_keys).where(api_keys.c.organization == organization)
     return tuple(map(_key, await connection.execute(query.order_by(api_keys.c.id))))
+
+
+async def page(
+    organization: str,
+    connection: AsyncConnection,
+    walk: Walk,
+    now_ms: int,
+    *,
+    status: ShownStatus | None = None,
+    workspace: str | None = None,
+    created_by: str | None = None,
+    admin: bool = True,
+) -> Page[ApiKey]:
+    """A page of an organization's keys, newest first; all of them unless a status, a workspace (which unscoped and
+    admin keys do not have) or a maker is given. `admin`: with the admin keys.
+
+    Raises:
+        InvalidRequest: the walk begins at an id that there is not.
+    """
+    own = api_keys.c.organization == organization
+    if not admin:
+        own = and_(own, api_keys.c.admin.is_(False))
+    query = select(api_keys).where(own)
+    if status is not None:
+        query = query.where(_shows(status, now_ms))
+    if workspace is not None:
+        query = query.where(
+            api_keys.c.workspace == workspace, api_keys.c.unscoped.is_(False), api_keys.c.admin.is_(False)
+        )
+    if created_by is not None:
+        query = query.where(api_keys.c.created_by == created_by)
+    return await page_of(connection, query, Order(api_keys.c.created_ms, api_keys.c.id, own), walk, _key)
 
 
 async def find(organization: str, connection: AsyncConnection, key_id: str) -> ApiKey:
@@ -171,22 +220,46 @@ async def set_status(scope: Scope, connection: AsyncConnection, key_id: str, sta
         raise InvalidRequest("An archived API key cannot be changed")
 
 
+async def set_expiry(scope: Scope, connection: AsyncConnection, key_id: str, expires_ms: int | None) -> None:
+    """Say when a key that is not archived stops being valid, milliseconds since the epoch; None: never.
+
+    Raises:
+        NotFound: the workspace has no such key.
+        InvalidRequest: the key is archived.
+    """
+    await bump(connection, "keys")
+    allowed = update(api_keys).where(*_is(scope, key_id), api_keys.c.status.in_(("active", "inactive")))
+    if not (await connection.execute(allowed.values(expires_ms=expires_ms))).rowcount:
+        await get(scope, connection, key_id)
+        raise InvalidRequest("An archived API key cannot be changed")
+
+
 async def credentials(connection: AsyncConnection) -> AsyncIterator[Sequence[Credential]]:
     """Every key of the installation, in portions, for the snapshot that requests are checked against.
 
     The one look-up of keys without a scope, because it is what finds a caller's scope.
     """
-    query = select(
-        api_keys.c.id,
-        api_keys.c.organization,
-        api_keys.c.workspace,
-        api_keys.c.secret_hash,
-        api_keys.c.admin,
-        api_keys.c.status,
-        api_keys.c.expires_ms,
-        workspaces.c.archived_ms,
-        workspaces.c.profile,
-    ).join(workspaces, workspaces.c.id == api_keys.c.workspace)
+    query = (
+        select(
+            api_keys.c.id,
+            api_keys.c.organization,
+            api_keys.c.workspace,
+            api_keys.c.secret_hash,
+            api_keys.c.admin,
+            api_keys.c.status,
+            api_keys.c.expires_ms,
+            api_keys.c.unscoped,
+            api_keys.c.principal,
+            users.c.role,
+            workspaces.c.archived_ms,
+            workspaces.c.profile,
+            workspaces.c.allowed_geographies,
+            workspaces.c.default_geography,
+            workspaces.c.logs_requests,
+        )
+        .join(workspaces, workspaces.c.id == api_keys.c.workspace)
+        .outerjoin(users, and_(users.c.organization == api_keys.c.organization, users.c.id == api_keys.c.principal))
+    )
     result = await connection.stream(query)
     async for rows in result.partitions(_STRETCH):
         yield [
@@ -195,9 +268,15 @@ async def credentials(connection: AsyncConnection) -> AsyncIterator[Sequence[Cre
                 Scope(row.organization, row.workspace),
                 row.secret_hash,
                 row.admin,
-                row.status == "active" and row.archived_ms is None,
+                row.status == "active" and row.archived_ms is None and (row.principal is None or row.role is not None),
                 row.expires_ms,
                 row.profile,
+                row.unscoped,
+                row.principal,
+                row.role,
+                geographies_of(row.allowed_geographies),
+                row.default_geography,
+                row.logs_requests,
             )
             for row in rows
         ]
@@ -231,6 +310,16 @@ async def record_use(connection: AsyncConnection, uses: Sequence[KeyUse]) -> Non
     )
 
 
+def _shows(status: ShownStatus, now_ms: int) -> ColumnElement[bool]:
+    """`ApiKey.status_at` as a condition."""
+    over = and_(api_keys.c.expires_ms.is_not(None), api_keys.c.expires_ms <= now_ms)
+    if status == "expired":
+        return and_(api_keys.c.status != "archived", over)
+    if status == "archived":
+        return api_keys.c.status == "archived"
+    return and_(api_keys.c.status == status, or_(api_keys.c.expires_ms.is_(None), api_keys.c.expires_ms > now_ms))
+
+
 def _is(scope: Scope, key_id: str) -> tuple[Any, ...]:
     return (
         api_keys.c.organization == scope.organization,
@@ -251,4 +340,6 @@ def _key(row: Row[Any]) -> ApiKey:
         expires_ms=row.expires_ms,
         last_used_ms=row.last_used_ms,
         created_by=row.created_by,
+        unscoped=row.unscoped,
+        principal=row.principal,
     )

@@ -2,7 +2,7 @@
 
 grant = await limiter.admit(scope, group, model)   one request, and something left of the output
 await grant.input(tokens)                          the exact uncached count, before the seat
-await grant.produced(tokens)                       as the engine makes them; never refused
+grant.produced(tokens), await grant.write()        as the engine makes them; never refused
 await grant.settle(...)                            what it used in the end
 """
 
@@ -54,13 +54,18 @@ class Grant:
         self._input_levels = answer.levels
         self._inputs += answer.holds
 
-    async def produced(self, tokens: int) -> None:
-        """Count tokens that were made. Written at once, or, where the buckets are far away, a few times a second."""
+    def produced(self, tokens: int) -> bool:
+        """Count tokens that were made. Returns whether it is time to `write` them: a few times a second will do."""
         self._unwritten += tokens
-        now_s = self._limiter.clock.monotonic()
-        if now_s - self._written_s >= self._limiter.write_every_s:
-            self._written_s = now_s
-            await self._write()
+        return self._limiter.clock.monotonic() - self._written_s >= self._limiter.write_every_s
+
+    async def write(self) -> None:
+        """Take what was produced from the buckets. Never fails."""
+        self._written_s = self._limiter.clock.monotonic()
+        tokens, self._unwritten = self._unwritten, 0
+        if tokens:
+            with suppress(LimitsUnavailable):
+                await self._limiter.buckets.spend([(bucket, tokens) for bucket in self.rules.output])
 
     async def settle(self, input_tokens: int | None = None, *, counted: bool = True) -> None:
         """Give back, or take, what differs from what was taken. `input_tokens` is what the request's input came to;
@@ -76,20 +81,14 @@ class Grant:
         with suppress(LimitsUnavailable):
             if used:
                 await self._limiter.buckets.settle(used)
-        await self._write()
-
-    async def _write(self) -> None:
-        tokens, self._unwritten = self._unwritten, 0
-        if tokens:
-            with suppress(LimitsUnavailable):
-                await self._limiter.buckets.spend([(bucket, tokens) for bucket in self.rules.output])
+        await self.write()
 
 
 class Limiter:
     """Admits requests. `policy` may be replaced at any time; requests under way keep theirs."""
 
     def __init__(self, policy: Policy, buckets: Buckets, clock: Clock, *, write_every_s: float = 0.0) -> None:
-        """`write_every_s`: how long output is collected before it is written; 0 for buckets in this process."""
+        """`write_every_s`: how long output is collected before it is written, seconds; 0 is after each step."""
         self.policy = policy
         self.buckets = buckets
         self.clock = clock

@@ -9,6 +9,9 @@ revision = "0003"
 down_revision = "0002"
 
 _TOKENS = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "thinking")
+#: How long an act stays, whoever wants it gone: six years (contract platform-and-tools 7.13), two of them leap years.
+_KEPT_MS = 2192 * 24 * 3600 * 1000
+_REFUSAL = "activities are kept as they are, for six years"
 _COSTS = ("input_nano", "cache_write_5m_nano", "cache_write_1h_nano", "cache_read_nano", "output_nano")
 
 
@@ -148,6 +151,39 @@ def _activities() -> None:
         sa.PrimaryKeyConstraint("organization", "id", name="pk_activities"),
     )
     op.create_index("ix_activities_organization_created_ms_id", "activities", ["organization", "created_ms", "id"])
+    if op.get_bind().dialect.name == "sqlite":
+        _append_only_sqlite()
+    else:
+        _append_only_postgresql()
+
+
+def _append_only_sqlite() -> None:
+    """No row of `activities` is changed, none is replaced, and none removed before its time, whoever asks. A later
+    migration that copies the table has to make these anew."""
+    # `INSERT OR REPLACE` would remove a row without asking the trigger of `DELETE`.
+    known = "SELECT 1 FROM activities WHERE organization = NEW.organization AND id = NEW.id"
+    young = f"OLD.created_ms > CAST(strftime('%s', 'now') AS INTEGER) * 1000 - {_KEPT_MS}"
+    for deed, when in (("INSERT", f"EXISTS ({known})"), ("UPDATE", "1"), ("DELETE", young)):
+        op.execute(
+            f"CREATE TRIGGER activities_refuse_{deed.lower()} BEFORE {deed} ON activities WHEN {when} "
+            f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
+        )
+
+
+def _append_only_postgresql() -> None:
+    """The same. A function of three triggers; a row's own time is only known where it is removed."""
+    op.execute(
+        "CREATE FUNCTION activities_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF TG_OP = 'DELETE' THEN "
+        f"IF OLD.created_ms <= CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) - {_KEPT_MS} THEN "
+        "RETURN OLD; END IF; END IF; "
+        f"RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+    )
+    for deed, each in (("UPDATE", "ROW"), ("DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
+        op.execute(
+            f"CREATE TRIGGER activities_refuse_{deed.lower()} BEFORE {deed} ON activities "
+            f"FOR EACH {each} EXECUTE FUNCTION activities_refuse()"
+        )
 
 
 def _request_logs() -> None:
