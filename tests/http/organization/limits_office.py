@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from office import Office
-
 from antiphon.admin.acts import Acts
 from antiphon.core.records import DEFAULT_ORGANIZATION, Scope
 from antiphon.gate.limits import tiers
@@ -15,6 +13,7 @@ from antiphon.http.routes import Routes
 from antiphon.routing import catalogue
 from antiphon.routing.resolve import Router
 from antiphon.store import workspaces
+from office import Office
 
 
 def with_limits(office: Office, tier: str) -> Office:

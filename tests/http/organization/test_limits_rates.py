@@ -8,12 +8,12 @@ import anthropic
 import pytest
 from anthropic.types.organization import OrganizationRateLimit
 from limits_office import archive, with_limits, workspace
-from office import OTHER, Office, told
 
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE
 from antiphon.gate.governing import policy_of
 from antiphon.gate.limits import tiers
 from antiphon.store import limits
+from office import OTHER, Office, told
 
 _RATES = "/v1/organizations/rate_limits"
 

@@ -8,11 +8,11 @@ from typing import Any
 import anthropic
 import pytest
 from limits_office import archive, with_limits, workspace
-from office import OTHER, Office, told
 
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Cost, Usage, UsageRecord
 from antiphon.gate.spend.budgets import span
 from antiphon.store import limits, usage
+from office import OTHER, Office, told
 
 _ALL = "/v1/organizations/spend_limits"
 _ORGANIZATION: Any = {"type": "organization"}

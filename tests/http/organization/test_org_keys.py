@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 import pytest
+
 from office import Office, told
 
 KEYS = "/v1/organizations/api_keys"

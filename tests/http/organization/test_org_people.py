@@ -7,9 +7,9 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic.types.organization import AlreadyMemberError, CannotRemoveLastMemberError, InviteAlreadyExistsError
-from office import Office, told
 
 from antiphon.store.invites import LIFETIME_MS
+from office import Office, told
 
 
 @pytest.fixture

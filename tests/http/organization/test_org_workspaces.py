@@ -6,9 +6,9 @@ from typing import Any
 
 import anthropic
 import pytest
-from office import Office, told
 
 from antiphon.core.records import DEFAULT_ORGANIZATION, Scope
+from office import Office, told
 
 DEFAULT = "wrkspc_default"
 
