@@ -7,11 +7,10 @@ the journal to the database is not in it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, func, select
+from sqlalchemy import ColumnElement, Subquery, Table, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.records import Cost
@@ -22,38 +21,43 @@ async def total(
     organization: str, connection: AsyncConnection, from_ms: int, until_ms: int, *, workspace: str | None = None
 ) -> int:
     """What an organization, or one workspace of it, spent from `from_ms` on and before `until_ms`."""
-    spent = 0
-    for table, at in _sources():
-        query = select(_cost(table)).where(table.c.organization == organization, at >= from_ms, at < until_ms)
-        if workspace is not None:
-            query = query.where(table.c.workspace == workspace)
-        spent += int((await connection.execute(query)).scalar_one())
-    return spent
+    spent = _spent(organization, from_ms, until_ms)
+    query = select(func.coalesce(func.sum(spent.c.nano), 0))
+    if workspace is not None:
+        query = query.where(spent.c.workspace == workspace)
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def by_workspace(
     organization: str, connection: AsyncConnection, from_ms: int, until_ms: int
 ) -> Mapping[str, int]:
     """The same for every workspace that spent something; together it is what the organization spent."""
-    spent: Counter[str] = Counter()
-    for table, at in _sources():
-        query = (
-            select(table.c.workspace, _cost(table))
-            .where(table.c.organization == organization, at >= from_ms, at < until_ms)
-            .group_by(table.c.workspace)
+    spent = _spent(organization, from_ms, until_ms)
+    query = select(spent.c.workspace, func.sum(spent.c.nano)).group_by(spent.c.workspace)
+    return {workspace: int(nano) for workspace, nano in await connection.execute(query)}
+
+
+def _spent(organization: str, from_ms: int, until_ms: int) -> Subquery:
+    """What each record and each hour's sum cost. Both in one statement, which sees one moment of the database: a record
+    that becomes part of a sum meanwhile is in one of them."""
+    sources: tuple[tuple[Table, ColumnElement[Any]], ...] = (
+        (usage_records, usage_records.c.created_ms),
+        (usage_rollups, usage_rollups.c.hour_ms),
+    )
+    return union_all(
+        *(
+            select(table.c.workspace, _cost(table).label("nano")).where(
+                table.c.organization == organization, at >= from_ms, at < until_ms
+            )
+            for table, at in sources
         )
-        for workspace, nano in await connection.execute(query):
-            spent[workspace] += int(nano)
-    return spent
-
-
-def _sources() -> tuple[tuple[Table, ColumnElement[Any]], ...]:
-    return (usage_records, usage_records.c.created_ms), (usage_rollups, usage_rollups.c.hour_ms)
+    ).subquery()
 
 
 def _cost(table: Table) -> ColumnElement[Any]:
-    """The sum of all costs."""
-    whole: ColumnElement[Any] = func.coalesce(func.sum(table.c[Cost.__struct_fields__[0]]), 0)
-    for name in Cost.__struct_fields__[1:]:
-        whole = whole + func.coalesce(func.sum(table.c[name]), 0)
+    """All costs together."""
+    first, *others = (table.c[name] for name in Cost.__struct_fields__)
+    whole: ColumnElement[Any] = first
+    for cost in others:
+        whole = whole + cost
     return whole
