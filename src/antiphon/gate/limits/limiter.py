@@ -31,6 +31,7 @@ class Grant:
         self._input_levels: tuple[Level, ...] = ()
         self._requests = taken.holds
         self._inputs: tuple[Hold, ...] = ()
+        self._taken = 0
         self._unwritten = 0
         self._written_s = limiter.clock.monotonic()
 
@@ -53,6 +54,7 @@ class Grant:
             raise self._limiter.refusal(answer, self._levels, self._scope, self._model)
         self._input_levels = answer.levels
         self._inputs += answer.holds
+        self._taken += tokens
 
     def produced(self, tokens: int) -> bool:
         """Count tokens that were made. Returns whether it is time to `write` them: a few times a second will do."""
@@ -76,7 +78,7 @@ class Grant:
             used += [(hold, 0) for hold in self._requests]
         self._requests = ()
         inputs, self._inputs = self._inputs, ()
-        if input_tokens is not None:
+        if input_tokens is not None and input_tokens != self._taken:
             used += _shared_out(self.rules.input, inputs, input_tokens)
         with suppress(LimitsUnavailable):
             if used:
@@ -102,9 +104,7 @@ class Limiter:
             LimitsUnavailable: it cannot be told.
         """
         rules = self.policy.rules(scope, group)
-        demands = [Demand(bucket, 1) for bucket in rules.requests]
-        demands += [Demand(bucket, 0, 1) for bucket in rules.output]
-        answer = await self.buckets.take(demands)
+        answer = await self.buckets.take(rules.admission)
         if isinstance(answer, Refused):
             raise self.refusal(answer, await self.buckets.look(rules.input), scope, model)
         return Grant(self, rules, scope, model, answer)

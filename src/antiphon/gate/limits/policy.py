@@ -16,7 +16,7 @@ import msgspec
 
 from antiphon.core.errors import InvalidRequest
 from antiphon.core.records import DEFAULT_WORKSPACE, Scope
-from antiphon.gate.limits.buckets import Bucket
+from antiphon.gate.limits.buckets import Bucket, Demand
 from antiphon.gate.limits.tiers import Book, Kind
 
 #: Limits that somebody set, by group; None (or nothing) inherits.
@@ -35,6 +35,8 @@ class Rules(msgspec.Struct, frozen=True):
     input: tuple[Bucket, ...] = ()
     output: tuple[Bucket, ...] = ()
     cache_reads_count: bool = False
+    admission: tuple[Demand, ...] = ()
+    """What admitting takes: a request, and something left of the output."""
 
 
 class WorkspaceLimit(msgspec.Struct, frozen=True):
@@ -108,13 +110,16 @@ class Policy:
             return tuple(found)
 
         described = self.book.groups[group]
+        requests, output = buckets("requests_per_minute"), buckets("output_tokens_per_minute")
+        admission = (*(Demand(bucket, 1) for bucket in requests), *(Demand(bucket, 0, 1) for bucket in output))
         return Rules(
             group,
             described.display_name,
-            buckets("requests_per_minute"),
+            requests,
             buckets("input_tokens_per_minute"),
-            buckets("output_tokens_per_minute"),
+            output,
             described.cache_reads_count,
+            admission,
         )
 
     def _check(self, own: OwnLimits) -> None:

@@ -6,6 +6,7 @@ import importlib.resources
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -51,7 +52,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     limits: dict[Name, dict[Kind, Limit]]
 
 
-class Book(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Book(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """All groups and tiers, by name."""
 
     groups: dict[Name, Group]
@@ -76,7 +77,11 @@ class Book(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def group_of(self, model: str) -> str:
         """The name of the group whose limits a request for this model id falls under."""
-        return next((name for name, group in self.groups.items() if model in group.models), OTHER)
+        return self._by_model.get(model, OTHER)
+
+    @cached_property
+    def _by_model(self) -> Mapping[str, str]:
+        return {model: name for name, group in self.groups.items() for model in group.models}
 
     def check(self, group: str, kinds: Mapping[Kind, int | None]) -> None:
         """See that these limits can be set on this group.
