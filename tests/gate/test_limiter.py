@@ -70,6 +70,11 @@ async def _left(limiter: Limiter, scope: Scope = _SCOPE) -> list[int]:
     return [level.remaining for level in await limiter.look(scope, "opus_5")]
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-13-headers",
+    "messages-and-inference-13-reset",
+    "messages-and-inference-13-tightest",
+)
 async def test_every_header_in_the_documented_form(limiter: Limiter) -> None:
     grant = await _admit(limiter)
     await grant.input(12_400)
@@ -89,6 +94,7 @@ async def test_every_header_in_the_documented_form(limiter: Limiter) -> None:
     }
 
 
+@pytest.mark.behaviour("messages-and-inference-13-tightest")
 async def test_the_workspaces_tighter_limit_is_the_one_told(clock: _Clock) -> None:
     own: OwnLimits = {"opus_5": {"requests_per_minute": 2, "output_tokens_per_minute": 3_000}}
     limiter = Limiter(Policy(tiers.load(), "start", _SMALL, {"wrkspc_a": own}), MemoryBuckets(clock), clock)
@@ -106,6 +112,11 @@ async def test_the_workspaces_tighter_limit_is_the_one_told(clock: _Clock) -> No
     assert _told(refusal.value.headers)["requests-limit"] == "5"
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-13-token-bucket",
+    "messages-and-inference-13-requests",
+    "messages-and-inference-13-retry-after",
+)
 async def test_the_sixth_request_is_told_when_to_come_again(limiter: Limiter, clock: _Clock) -> None:
     for _ in range(5):
         await _admit(limiter)
@@ -149,6 +160,7 @@ async def test_a_prompt_larger_than_the_limit_is_told_that_waiting_does_not_help
     assert (refusal.value.retry_after_s, refusal.value.retry_helps) == (None, False)
 
 
+@pytest.mark.behaviour("messages-and-inference-13-output-tokens")
 async def test_output_goes_on_past_the_limit_and_the_next_request_waits(limiter: Limiter, clock: _Clock) -> None:
     grant = await _admit(limiter)
     await grant.input(10)
@@ -165,6 +177,7 @@ async def test_output_goes_on_past_the_limit_and_the_next_request_waits(limiter:
     await _admit(limiter)
 
 
+@pytest.mark.behaviour("messages-and-inference-13-input-tokens")
 async def test_what_was_taken_is_settled(limiter: Limiter) -> None:
     less = await _admit(limiter)
     await less.input(10_000)
@@ -238,6 +251,7 @@ async def test_while_the_buckets_are_away_nobody_is_let_in_and_answers_go_on(clo
     await away.close()
 
 
+@pytest.mark.behaviour("messages-and-inference-13-remaining")
 @pytest.mark.parametrize(
     ("remaining", "limit", "shown"),
     [

@@ -168,6 +168,7 @@ async def test_more_than_the_whole_bucket_never_fits(clock: _Clock) -> None:
     assert (await _refused(buckets, Demand(nothing, 1))).wait_ms is None
 
 
+@pytest.mark.behaviour("messages-and-inference-13-token-bucket")
 async def test_refill_is_continuous(clock: _Clock) -> None:
     buckets = MemoryBuckets(clock)
     await _taken(buckets, Demand(_REQUESTS, 50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TypeAlias
 
 import pytest
 
@@ -17,30 +18,68 @@ _A = Scope(DEFAULT_ORGANIZATION, "wrkspc_a")
 _DEFAULT = Scope(DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE)
 
 
+_Figures: TypeAlias = tuple[int, int, int]
+_FABLE: dict[str, _Figures] = {
+    "start": (1_000, 500_000, 100_000),
+    "build": (2_000, 1_500_000, 300_000),
+    "scale": (4_000, 4_000_000, 800_000),
+}
+_USUAL: dict[str, _Figures] = {
+    "start": (1_000, 2_000_000, 400_000),
+    "build": (5_000, 5_000_000, 1_000_000),
+    "scale": (10_000, 10_000_000, 2_000_000),
+}
+_HAIKU_3_5: dict[str, _Figures] = {
+    "start": (1_000, 100_000, 20_000),
+    "build": (2_000, 200_000, 40_000),
+    "scale": (4_000, 400_000, 80_000),
+}
+
+
 @pytest.mark.parametrize(
-    ("tier", "group", "figures"),
+    ("models", "figures"),
     [
-        ("start", "fable_5", (1_000, 500_000, 100_000)),
-        ("build", "fable_5", (2_000, 1_500_000, 300_000)),
-        ("scale", "fable_5", (4_000, 4_000_000, 800_000)),
-        ("start", "opus_5", (1_000, 2_000_000, 400_000)),
-        ("build", "sonnet_4", (5_000, 5_000_000, 1_000_000)),
-        ("scale", "haiku_4_5", (10_000, 10_000_000, 2_000_000)),
-        ("scale", "haiku_3_5", (4_000, 400_000, 80_000)),
+        pytest.param("fable-5 fable-5-1 fable-5-2", _FABLE, marks=pytest.mark.behaviour("messages-and-inference-13-fable")),
+        *(pytest.param(models, _USUAL, marks=pytest.mark.behaviour("messages-and-inference-13-opus-sonnet-haiku")) for models in ("opus-5", "opus-4-8 opus-4-7 opus-4-6 opus-4-5-20251101", "sonnet-5", "sonnet-4-6 sonnet-4-5-20250929", "haiku-4-5-20251001")),
+        pytest.param("3-5-haiku-20241022", _HAIKU_3_5, marks=pytest.mark.behaviour("messages-and-inference-13-haiku-3-5")),
     ],
-)
-def test_the_documented_figures(tier: str, group: str, figures: tuple[int, int, int]) -> None:
-    limits = _BOOK.tier(tier).limits[group]
-    assert (
-        limits["requests_per_minute"],
-        limits["input_tokens_per_minute"],
-        limits["output_tokens_per_minute"],
-    ) == figures
+)  # fmt: skip
+def test_the_documented_figures(models: str, figures: dict[str, _Figures]) -> None:
+    """The models of a row share its limits, and no other model does."""
+    (group,) = {_BOOK.group_of(f"claude-{model}") for model in models.split()}
+    assert set(_BOOK.groups[group].models) == {f"claude-{model}" for model in models.split()}
+    for tier, expected in figures.items():
+        limits = Policy(_BOOK, tier).organization_limits(group)
+        assert (
+            limits["requests_per_minute"],
+            limits["input_tokens_per_minute"],
+            limits["output_tokens_per_minute"],
+        ) == expected
 
 
+@pytest.mark.behaviour("messages-and-inference-13-newest")
+def test_the_newest_have_rows_of_their_own() -> None:
+    for line in ("opus", "sonnet", "haiku"):
+        assert _BOOK.groups[_BOOK.group_of(f"claude-{line}-5-5")].models == (f"claude-{line}-5-5",)
+
+
+@pytest.mark.behaviour("messages-and-inference-13-tiers")
+def test_the_tiers_and_their_monthly_caps() -> None:
+    assert {name: tier.monthly_spend_cap_usd for name, tier in _BOOK.tiers.items()} == {
+        "evaluation": None,
+        "start": 500,
+        "build": 1_000,
+        "scale": 200_000,
+        "custom": None,
+        "machine": None,
+    }
+
+
+@pytest.mark.behaviour("messages-and-inference-8-limits", "messages-and-inference-13-pool-of-counting")
 def test_the_endpoints_have_pools_of_their_own() -> None:
     scale = Policy(_BOOK, "scale")
-    assert scale.organization_limits("token_count") == {"requests_per_minute": 8_000}
+    counting = [Policy(_BOOK, tier).organization_limits("token_count") for tier in ("start", "build", "scale")]
+    assert counting == [{"requests_per_minute": requests} for requests in (2_000, 4_000, 8_000)]
     assert scale.organization_limits("batch") == {"requests_per_minute": 4_000, "enqueued_batch_requests": 500_000}
     names = {bucket.name for group in _BOOK.groups for bucket in scale.rules(_DEFAULT, group).requests}
     assert len(names) == len(_BOOK.groups)
@@ -67,6 +106,7 @@ def test_every_active_model_has_a_group_and_older_ones_share_one() -> None:
     assert {model for group in _BOOK.groups.values() for model in group.models} <= known
 
 
+@pytest.mark.behaviour("messages-and-inference-13-workspace-limits")
 def test_the_lower_of_two_limits_is_enforced() -> None:
     own: OwnLimits = {
         "opus_5": {"requests_per_minute": 100, "input_tokens_per_minute": 9_000_000, "output_tokens_per_minute": None}
@@ -84,6 +124,7 @@ def test_the_lower_of_two_limits_is_enforced() -> None:
     assert not shown["output_tokens_per_minute"].own
 
 
+@pytest.mark.behaviour("messages-and-inference-13-per-class")
 def test_workspaces_share_the_organizations_bucket_and_nothing_else() -> None:
     lower: OwnLimits = {"opus_5": {"requests_per_minute": 10}}
     policy = Policy(_BOOK, "start", workspaces={"wrkspc_a": lower, "wrkspc_b": lower})
@@ -118,6 +159,7 @@ def test_what_cannot_be_set(own: OwnLimits, said: str) -> None:
         Policy(_BOOK, "start", workspaces={"wrkspc_a": own})
 
 
+@pytest.mark.behaviour("messages-and-inference-13-workspace-limits")
 def test_the_default_workspace_has_no_limits_of_its_own() -> None:
     with pytest.raises(InvalidRequest, match="default workspace"):
         Policy(_BOOK, "start", workspaces={DEFAULT_WORKSPACE: {"opus_5": {"requests_per_minute": 1}}})

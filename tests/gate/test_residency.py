@@ -42,6 +42,7 @@ WANTED: list[tuple[Any, ...]] = [
 ]
 
 
+@pytest.mark.behaviour("messages-and-inference-3.3-geography-of-a-workspace")
 @pytest.mark.parametrize(("asked", "allowed", "default", "outcome"), WANTED)
 def test_what_is_wanted(asked: Any, allowed: Any, default: Any, outcome: str) -> None:
     if outcome in GEOGRAPHIES:

@@ -96,6 +96,7 @@ async def test_an_admin_enters_every_workspace_of_the_organization(gate: Gate, d
     assert back == caller
 
 
+@pytest.mark.behaviour("messages-and-inference-1-workspace-header-chooses")
 async def test_a_user_enters_where_he_was_added(gate: Gate, database: Database) -> None:
     other, third = await _workspace(database), await _workspace(database)
     user = await _user(database, "developer")

@@ -88,6 +88,7 @@ def _account(id: str, period: Period, workspace: str | None = None) -> Account:
     return found
 
 
+@pytest.mark.behaviour("messages-and-inference-2.2-own-limit-text")
 def test_what_a_self_set_limit_says() -> None:
     error = refusal([_account("o", "monthly")])
     assert isinstance(error, InvalidRequest)
@@ -101,6 +102,7 @@ def test_what_a_self_set_limit_says() -> None:
     )
 
 
+@pytest.mark.behaviour("messages-and-inference-2.2-spend-cap")
 def test_what_the_tiers_cap_says() -> None:
     now = _ms("2026-11-23T04:10:00")
     (cap,) = Budgets("org", [], tiers.load().tier("start")).all_accounts(now)

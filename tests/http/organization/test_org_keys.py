@@ -148,6 +148,7 @@ def test_keys_for_whom_there_is_not(office: Office) -> None:
         assert told(office.ask("POST", KEYS, body), 404) == "User not found"
 
 
+@pytest.mark.behaviour("client-surface-0-updates-by-post")
 def test_a_key_is_renamed_and_switched(admin: anthropic.Anthropic, office: Office) -> None:
     keys, made = admin.organization.api_keys, _make(office)
 
@@ -194,6 +195,7 @@ def test_a_key_expires(own_office: Office) -> None:
     assert [k.id for k in keys.list(status="archived")] == [made["id"]]
 
 
+@pytest.mark.behaviour("client-surface-1.7-page-of-administration")
 def test_keys_page(admin: anthropic.Anthropic, office: Office) -> None:
     for _ in range(5):
         _make(office)

@@ -113,6 +113,7 @@ def test_lists_are_narrowed(admin: anthropic.Anthropic, office: Office) -> None:
     assert {i.role for i in admin.organization.invites.list(roles=["billing"])} == {"billing"}
 
 
+@pytest.mark.behaviour("client-surface-1.7-page-of-administration")
 def test_pages_in_both_directions(admin: anthropic.Anthropic, office: Office) -> None:
     for _ in range(7):
         _join(admin, office)
@@ -129,6 +130,9 @@ def test_pages_in_both_directions(admin: anthropic.Anthropic, office: Office) ->
     assert ahead.has_more is True
     walked = [[user.id for user in page.data] for page in ahead.iter_pages()]
     assert [id_ for page in reversed(walked) for id_ in page] == whole[:5]
+    invites = [invite.id for invite in admin.organization.invites.list(limit=1000)]
+    assert len(invites) >= 7
+    assert [invite.id for invite in admin.organization.invites.list(limit=3)] == invites
     nothing = admin.organization.users.list(after_id=whole[-1])
     assert (nothing.data, nothing.first_id, nothing.last_id, nothing.has_more) == ([], None, None, False)
 
@@ -236,6 +240,7 @@ def test_the_default_workspace_has_no_members(admin: anthropic.Anthropic, office
         members.add("wrkspc_default", user_id=user, workspace_role="workspace_user")
 
 
+@pytest.mark.behaviour("client-surface-1.7-page-of-administration")
 def test_members_page(admin: anthropic.Anthropic, office: Office, workspace: str) -> None:
     members = admin.organization.workspaces.members
     for _ in range(4):

@@ -40,6 +40,7 @@ def test_a_workspace_with_nothing_but_a_name(admin: anthropic.Anthropic, office:
     assert act.new["name"] == name
 
 
+@pytest.mark.behaviour("messages-and-inference-3.3-geography-of-a-workspace")
 def test_a_workspace_with_everything_reaches_its_callers(admin: anthropic.Anthropic, office: Office) -> None:
     made = admin.organization.workspaces.create(
         name=_name(office),
@@ -56,6 +57,7 @@ def test_a_workspace_with_everything_reaches_its_callers(admin: anthropic.Anthro
     assert (caller.allowed_geographies, caller.default_geography, caller.logs_requests) == (("us",), "us", True)
 
 
+@pytest.mark.behaviour("client-surface-0-updates-by-post")
 def test_a_workspace_is_changed(admin: anthropic.Anthropic, office: Office) -> None:
     workspaces = admin.organization.workspaces
     made = workspaces.create(name=_name(office), tags={"a": "1", "b": "2"})
@@ -196,6 +198,7 @@ def test_some_by_their_ids(admin: anthropic.Anthropic, office: Office) -> None:
         workspaces.list(ids=["wrkspc_1"] * 101)
 
 
+@pytest.mark.behaviour("client-surface-1.7-page-of-administration")
 def test_at_most_a_hundred_live_ones(own_office: Office) -> None:
     workspaces = own_office.client().organization.workspaces
     made = [workspaces.create(name=f"w{n}").id for n in range(99)]
