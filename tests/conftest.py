@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -55,9 +56,10 @@ def qwen_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for all tests of this process."""
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+    # Not below pytest's own folder, which every run closes to other users; the server is one, and gives up then.
+    with tempfile.TemporaryDirectory(prefix="antiphon-postgres-") as folder, running_postgres(Path(folder)) as server:
         yield server
 
 
