@@ -40,6 +40,7 @@ def test_the_demo_streams_an_answer_tells_its_figures_and_leaves_nothing_behind(
         r"time to first token +\d+\.\d\d s",
         r"speed +\d+\.\d tokens/s",
         r"usage +\d+ input, \d+ output tokens",
+        r"cost +\$0\.\d+, at the list price of claude-sonnet-5-5",
         r"stop reason +(end_turn|max_tokens)",
         r"export ANTHROPIC_BASE_URL=http://127.0.0.1:\d+",
         rf"export ANTHROPIC_API_KEY=\$\(.*antiphon keys create --quiet --home {home}\)",

@@ -29,18 +29,21 @@ from antiphon.cli.options import ERROR_PREFIX, ConfigOption, HomeOption, console
 from antiphon.core.clock import SystemClock
 from antiphon.core.errors import EngineFailed, SettingsError
 from antiphon.core.ids import Ids
+from antiphon.core.money import DOLLARS, decimal
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope
 from antiphon.core.settings import Settings
 from antiphon.engine import weights
 from antiphon.gate.keys import NewKey, create_key
 from antiphon.routing import catalogue
 from antiphon.serving import models_folder
-from antiphon.store import keys
+from antiphon.store import keys, usage
 
 _SYSTEM = "You are a concise programming tutor. Answer with one short function, then one sentence about it."
 _QUESTION = "Write a Python function that tells whether a word is a palindrome."
 _MODEL = "claude-sonnet-5-5"
 _MAX_TOKENS = 80
+#: How often, and how far apart, the ledger is looked at for the answer's record.
+_LOOKS, _LOOK_SECONDS = 30, 0.1
 _READY_SECONDS = 180
 
 
@@ -59,7 +62,7 @@ def demo(
         key = asyncio.run(_make_key(settings))
         try:
             with _server(settings, config, out) as base_url:
-                _ask(base_url, key.key, question, out)
+                _ask(settings, base_url, key.key, question, out)
         finally:
             asyncio.run(_revoke(settings, key))
     _how_to_go_on(settings, config, out)
@@ -141,7 +144,7 @@ def _last_word(log: Path) -> str:
     return said[-1] if said else f"Its log is {log}"
 
 
-def _ask(base_url: str, key: str, question: str, out: Console) -> None:
+def _ask(settings: Settings, base_url: str, key: str, question: str, out: Console) -> None:
     try:
         import anthropic  # noqa: PLC0415 - an extra: the server itself does not need a client
     except ImportError:
@@ -174,9 +177,23 @@ def _ask(base_url: str, key: str, question: str, out: Console) -> None:
     table.add_row("time to first token", f"{first - began:.2f} s")
     table.add_row("speed", f"{(message.usage.output_tokens - 1) / max(ended - first, 1e-6):.1f} tokens/s")
     table.add_row("usage", f"{message.usage.input_tokens} input, {message.usage.output_tokens} output tokens")
+    if (nano := asyncio.run(_cost(settings, stream.response.headers.get("request-id", "")))) is not None:
+        table.add_row("cost", f"${decimal(nano, DOLLARS, least=2)}, at the list price of {message.model}")
     table.add_row("stop reason", str(message.stop_reason))
     out.print("\n")
     out.print(table)
+
+
+async def _cost(settings: Settings, request_id: str) -> int | None:
+    """What a request cost according to the ledger, nano-dollars; its record is on the way there for a moment."""
+    async with opened(settings) as database:
+        for _ in range(_LOOKS):
+            async with database.reading() as connection:
+                record = await usage.get(Scope(DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE), connection, request_id)
+            if record is not None:
+                return record.cost.total_nano
+            await asyncio.sleep(_LOOK_SECONDS)
+    return None
 
 
 def _how_to_go_on(settings: Settings, config: Path | None, out: Console) -> None:
@@ -197,6 +214,7 @@ def _how_to_go_on(settings: Settings, config: Path | None, out: Console) -> None
 
   Python SDK:   anthropic.Anthropic().messages.create(model="{_MODEL}", ...)
   Claude Code:  ANTHROPIC_AUTH_TOKEN=$ANTHROPIC_API_KEY claude
+  Cost so far:  {antiphon} cost --by model {where}
   curl:         curl $ANTHROPIC_BASE_URL/v1/messages -H "x-api-key: $ANTHROPIC_API_KEY" \\
                   -H "content-type: application/json" \\
                   -d '{{"model":"{_MODEL}","max_tokens":100,"messages":[{{"role":"user","content":"Hello"}}]}}'""",
