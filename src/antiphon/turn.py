@@ -99,7 +99,7 @@ class Turn:
             parts.tracing.chat(request.model, request.max_tokens, request.streamed)
             with step("antiphon.plan"):
                 self._plan = await self._planned()
-            await self._pass.prompt(_uncached(self._plan.input), self._bound())
+            await self._pass.prompt(_uncached(self._plan.input), self._bound)
         except BaseException as error:
             if isinstance(error, RequestError):  # a request that its caller spoilt counts as one
                 await self._pass.settle(0, input_tokens=0)

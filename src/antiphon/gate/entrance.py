@@ -13,6 +13,7 @@ All of it is given back however the turn ends: `settle` and `close` may come at 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from antiphon.core.records import Caller
 from antiphon.gate.admission import Admission, Ticket
@@ -45,7 +46,7 @@ class Pass:
         """
         self._grant = await self._entrance.limiter.admit(self._caller.scope, group, model)
 
-    async def prompt(self, tokens: int, bound_nano: int) -> None:
+    async def prompt(self, tokens: int, bound_nano: Callable[[], int]) -> None:
         """Take a prompt's tokens, those read from a cache left out, and reserve what the answer can cost at most.
 
         Raises:
@@ -55,7 +56,7 @@ class Pass:
         """
         if self._grant is not None:
             await self._grant.input(tokens)
-        self._reservation = await self._entrance.spending.reserve(self._caller.scope, bound_nano)
+        self._reservation = await self._entrance.spending.reserve_at_most(self._caller.scope, bound_nano)
 
     def produced(self, tokens: int) -> bool:
         """Count tokens that were made. Returns whether `write` is due."""

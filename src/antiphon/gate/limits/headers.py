@@ -18,6 +18,8 @@ _WORDS: dict[Kind, str] = {
 }
 Lines: TypeAlias = list[tuple[bytes, bytes]]
 _Names: TypeAlias = tuple[bytes, bytes, bytes]
+_Line: TypeAlias = tuple[bytes, bytes]
+_Triple: TypeAlias = tuple[_Line, _Line, _Line]
 
 
 def _names(of: bytes) -> _Names:
@@ -55,7 +57,7 @@ def lines_of(levels: Iterable[Level], now_ms: int) -> Lines:
     lines: Lines = []
     if requests is not None:
         left, limit = requests.remaining, requests.bucket.limit
-        lines = _triple(_REQUESTS, limit, left if left > 0 else 0, now_ms + requests.full_ms)
+        lines += _triple(_REQUESTS, limit, left if left > 0 else 0, -(-(now_ms + requests.full_ms) // 1000))
     if entered is not None and produced is not None:
         lines += _together(entered, produced, now_ms) if workspace is None else _tokens(_TOKENS, workspace, now_ms)
         lines += _tokens(_INPUT, entered, now_ms)
@@ -83,15 +85,16 @@ def message_of(refused: Refused, *, organization: str, model: str) -> str:
     return f"{begins}Nothing of this kind is allowed."
 
 
-def _together(entered: Level, produced: Level, now_ms: int) -> Lines:
+def _together(entered: Level, produced: Level, now_ms: int) -> _Triple:
     limit = entered.bucket.limit + produced.bucket.limit
     remaining = max(0, entered.remaining) + max(0, produced.remaining)
-    return _triple(_TOKENS, limit, _rounded(remaining, limit), now_ms + max(entered.full_ms, produced.full_ms))
+    full_ms = now_ms + max(entered.full_ms, produced.full_ms)
+    return _seldom(_TOKENS, limit, _rounded(remaining, limit), -(-full_ms // 1000))
 
 
-def _tokens(names: _Names, level: Level, now_ms: int) -> Lines:
+def _tokens(names: _Names, level: Level, now_ms: int) -> _Triple:
     limit = level.bucket.limit
-    return _triple(names, limit, _rounded(level.remaining, limit), now_ms + level.full_ms)
+    return _seldom(names, limit, _rounded(level.remaining, limit), -(-(now_ms + level.full_ms) // 1000))
 
 
 def _rounded(remaining: int, limit: int) -> int:
@@ -102,8 +105,12 @@ def _rounded(remaining: int, limit: int) -> int:
     return limit if rounded > limit else rounded
 
 
-def _triple(names: _Names, limit: int, remaining: int, full_ms: int) -> Lines:
-    return [(names[0], b"%d" % limit), (names[1], b"%d" % remaining), (names[2], _moment(-(-full_ms // 1000)))]
+def _triple(names: _Names, limit: int, remaining: int, full_s: int) -> _Triple:
+    return (names[0], b"%d" % limit), (names[1], b"%d" % remaining), (names[2], _moment(full_s))
+
+
+#: Thousands and seconds change less often than requests come.
+_seldom = lru_cache(maxsize=512)(_triple)
 
 
 @lru_cache(maxsize=256)

@@ -102,6 +102,17 @@ class Spending:
             raise refusal(answer.accounts)
         return Reservation(self, scope, now_ms, bound_nano, id, accounts)
 
+    async def reserve_at_most(self, scope: Scope, bound: Callable[[], int]) -> Reservation:
+        """As `reserve`; the bound is only worked out where somebody has set a budget.
+
+        Raises:
+            What `reserve` does.
+        """
+        now_ms = self._clock.now_ms()
+        if not self.budgets.accounts(scope, now_ms):
+            return Reservation(self, scope, now_ms, 0)
+        return await self.reserve(scope, bound())
+
     async def recount(self) -> None:
         """Read from the ledger what was spent in all current periods; what is counted already is only ever raised. At
         the start, once what the journal had left is posted.
