@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -25,6 +25,9 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
+#: Where our own protocol puts a connection's `Parting`.
+PARTING = "antiphon.parting"
+
 _json = msgspec.json.Encoder()
 #: How long a client that was refused for its size may go on sending before the connection is closed.
 _LINGER_SECONDS = 1.0
@@ -37,6 +40,24 @@ class Receipt(msgspec.Struct, frozen=True):
 
     bytes: int
     seconds: float
+
+
+class Parting:
+    """Who is told when a connection goes. A task for each request that waits for it would cost more than its limits."""
+
+    __slots__ = ("listen", "over", "told")
+
+    def __init__(self, listen: Callable[[], None]) -> None:
+        """`listen` has the connection read again: behind a large body it is not, and would not notice."""
+        self.listen = listen
+        self.over = False
+        self.told: list[Callable[[], object]] = []
+
+    def now(self) -> None:
+        """The connection has gone."""
+        self.over = True
+        for tell in tuple(self.told):
+            tell()
 
 
 class ClientGone(Exception):
@@ -56,6 +77,7 @@ class Exchange:
         self.raw_headers: Headers = scope["headers"]
         self._headers = dict(self.raw_headers)
         self.client: str | None = scope["client"][0] if scope.get("client") else None
+        self._parting: Parting | None = scope.get(PARTING)
         self.caller: Caller | None = None
         self.version = OLDEST
         self.betas: tuple[str, ...] = ()
@@ -68,6 +90,31 @@ class Exchange:
         """Named facts for the log line; never content."""
         self.error: str | None = None
         """The kind of the error that was answered, or that cut a stream short."""
+
+    @contextlib.contextmanager
+    def watched(self, gone: Callable[[], object]) -> Iterator[None]:
+        """Do something as soon as the client has gone, if that is within this block; once the body has been read."""
+        parting = self._parting
+        if parting is None:  # another server's protocol
+            task = asyncio.get_running_loop().create_task(self._until_gone(gone))
+            try:
+                yield
+            finally:
+                task.cancel()
+            return
+        parting.told.append(gone)
+        try:
+            if parting.over:
+                gone()
+            parting.listen()
+            yield
+        finally:
+            parting.told.remove(gone)
+
+    async def _until_gone(self, gone: Callable[[], object]) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        gone()
 
     def header(self, name: bytes) -> bytes | None:
         """A header's value; the last one where a client sent several."""

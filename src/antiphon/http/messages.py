@@ -94,24 +94,23 @@ class Messages:
         """A plain answer. While it is made, somebody watches whether the client still waits."""
         sink = _Gathered()
         waiting = asyncio.current_task()
-        gone = asyncio.get_running_loop().create_task(_until_gone(exchange, waiting))
+        gone = False
+
+        def leave() -> None:
+            nonlocal gone
+            gone = True
+            if waiting is not None:
+                waiting.cancel("client_closed")
+
         try:
-            await turn.run(sink)
+            with exchange.watched(leave):
+                await turn.run(sink)
         except asyncio.CancelledError:
-            if gone.done() and waiting is not None:
+            if gone and waiting is not None:
                 waiting.uncancel()
                 raise ClientGone from None
             raise
-        finally:
-            gone.cancel()
         await exchange.json(200, gather(turn.start(), sink.events), headers)
-
-
-async def _until_gone(exchange: Exchange, waiting: asyncio.Task[object] | None) -> None:
-    while (await exchange.receive())["type"] != "http.disconnect":
-        pass
-    if waiting is not None:
-        waiting.cancel("client_closed")
 
 
 def ignored_header(names: Sequence[str]) -> bytes:

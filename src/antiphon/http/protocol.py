@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon.http.app import HttpApp
+from antiphon.http.exchange import PARTING, Parting
 from antiphon.wire.errors import ErrorBody, ErrorEnvelope
 
 #: All headers of a request together, in bytes, and how many there may be.
@@ -51,14 +52,17 @@ class GuardedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _in_headers = True
+    _parting: Parting
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._parting = Parting(self.flow.resume_reading)
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_came()
         super().connection_lost(exc)
+        self._parting.now()
 
     def data_received(self, data: bytes) -> None:
         if self._in_headers:
@@ -74,6 +78,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_headers = True
         super().on_message_begin()
+        self.scope[PARTING] = self._parting  # type: ignore[literal-required]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
