@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import corpus
-from antiphon.core.errors import InvalidRequest, WeightsError
+from antiphon.core.errors import InvalidRequest, PromptTooLong, WeightsError
 from antiphon.dialect.template import ChatTemplate, Message
 from antiphon.engine.contract import TokenSpan
 from antiphon.engine.tokenizer import Tokenizer
@@ -471,3 +471,13 @@ def test_a_model_without_a_template_or_a_dialect_is_refused() -> None:
         Renderer(bare, BUILTIN.tokenizer, "hermes", StillClock())
     with pytest.raises(WeightsError, match="klingon"):
         Renderer(builtin_vocabulary(), BUILTIN.tokenizer, "klingon", StillClock())
+
+
+def test_a_prompt_that_cannot_fit_is_refused_without_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = with_template("{{ messages[0].content }}")
+    fits = made.renderer.render(conversation(("user", "a" * 50)), 50)
+    assert fits.tokens <= 50
+    monkeypatch.setattr(type(made.tokenizer), "encode_batch", None)  # nobody reads it
+    far = conversation(("user", "a" * (50 * made.tokenizer.longest + made.tokenizer.longest)))
+    with pytest.raises(PromptTooLong, match="prompt is too long: 51 tokens > 50 maximum"):
+        made.renderer.render(far, 50)

@@ -85,6 +85,10 @@ class Tokenizer:
         by_length = sorted(self._control_ids, key=len, reverse=True)
         self._split = re.compile("(" + "|".join(map(re.escape, by_length)) + ")" if by_length else r"(?!)")
         self._bpe = _build(vocabulary)
+        #: The longest token's length, in bytes: a text has at least so many tokens as this goes into it.
+        self.longest = max(
+            (len(text) for index, text in enumerate(self._tokens) if index not in self._control), default=1
+        )
         self._cache = _Segments(cache_characters)
         self._bytes = {ord(letter): chr(byte) for byte, letter in enumerate(byte_alphabet())}
 

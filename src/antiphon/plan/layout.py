@@ -56,6 +56,10 @@ class Layout:
             self._run_length = 0
         self._run.clear()
 
+    def least_tokens(self, tokenizer: Tokenizer) -> int:
+        """How many tokens this has at least, told without reading it."""
+        return sum(len(part) // tokenizer.longest if isinstance(part, str) else 1 for part in self._segments)
+
     def encode(self, tokenizer: Tokenizer) -> list[int]:
         self._tokenizer = tokenizer
         texts = iter(tokenizer.encode_batch([part for part in self._segments if isinstance(part, str)]))

@@ -63,13 +63,15 @@ class Planner:
         Raises:
             TakesLonger: its schemas take more than is done without waiting.
             InvalidRequest: the conversation breaks a rule, or asks for what is not served.
-            PromptTooLong: the prompt alone fills the window.
+            PromptTooLong: the prompt alone fills the window. Of one that is far too long it tells the least that it can
+                have, for counting all of it would take long.
         """
         check(request)
         refuse_unkept(request)
         calling, document = self._constraints.of(request, waits=waits)
-        rendered = self._renderer.render(request)
-        tokens, room = rendered.tokens, min(self._limits.window, window or self._limits.window) - rendered.tokens
+        window = min(self._limits.window, window or self._limits.window)
+        rendered = self._renderer.render(request, window - 1)
+        tokens, room = rendered.tokens, window - rendered.tokens
         if room <= 0:
             # One place is kept: an engine cannot read a prompt without making a token.
             raise PromptTooLong(tokens, tokens + room - 1)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import msgspec
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import InvalidRequest, WeightsError
+from antiphon.core.errors import InvalidRequest, PromptTooLong, WeightsError
 from antiphon.dialect import dialect_named
 from antiphon.dialect.base import CallForm, Piece, Turn
 from antiphon.dialect.template import ChatTemplate, Message, TemplateRefused
@@ -79,10 +79,11 @@ class Renderer:
         self._kept = lru_cache(_SHAPES)(self._placeholders.skeleton)
         self._cut = lru_cache(_TRUSTED_TEXTS)(tokenizer.split_control)
 
-    def render(self, conversation: Conversation) -> Rendered:
+    def render(self, conversation: Conversation, most: int | None = None) -> Rendered:
         """The prompt for a conversation, ending where the answer begins (or goes on, after prefill).
 
         Raises:
+            PromptTooLong: it cannot have as few as `most` tokens, whatever they are; an exact count would take long.
             InvalidRequest: a block has no form in the model's dialect, or the template cannot write these
                 turns.
         """
@@ -94,6 +95,8 @@ class Renderer:
         contents = [turn.text for turn in shaped]
         forms = self._align(skeleton, shaped, contents, thinking)
         layout = self._lay_out(skeleton, shaped, forms, prefill)
+        if most is not None and (least := layout.least_tokens(self._tokenizer)) > most:
+            raise PromptTooLong(least, most)
         ids = layout.encode(self._tokenizer)
         return Rendered(
             prompt=Prompt((TokenSpan(ids),)),
