@@ -216,7 +216,8 @@ class Turn:
             self._workflow,
         )
         record = self._account.closed(outcome, self._answer.usage, self._cost, asked)
-        # A task of its own, which goes on also when this one is cancelled.
+        # A task of its own, which goes on when this one is cancelled, and also when the turn has been closed meanwhile.
+        self._pass.keep()
         await asyncio.shield(self._keep(record, counted=outcome not in OURS))
 
     async def _keep(self, record: UsageRecord | None, *, counted: bool) -> None:

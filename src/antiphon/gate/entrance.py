@@ -31,6 +31,7 @@ class Pass:
         self._grant: Grant | None = None
         self._reservation: Reservation | None = None
         self._settled = False
+        self._kept = False
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -67,6 +68,10 @@ class Pass:
         if self._grant is not None:
             await self._grant.write()
 
+    def keep(self) -> None:
+        """Somebody settles this whatever becomes of the turn: `close` is to give nothing but the place back."""
+        self._kept = True
+
     async def settle(self, cost_nano: int, *, input_tokens: int | None = None, counted: bool = True) -> None:
         """Say what the turn cost, and what its prompt came to if that is not what was taken. `counted=False`: it failed
         by our fault, and is no request of anybody's. Never fails; what is settled is settled once."""
@@ -82,7 +87,7 @@ class Pass:
 
     async def close(self) -> None:
         """Give the place back, and what was taken for a turn that never came to be."""
-        if not self._settled:
+        if not self._settled and not self._kept:
             await asyncio.shield(self.settle(0, input_tokens=0, counted=False))
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
