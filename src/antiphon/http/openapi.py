@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from antiphon.http.described import PLAIN, TOKENS, Json, Operation, Operations
-from antiphon.http.exchange import Exchange
+from antiphon.http.exchange import OF_THE_ORGANIZATION, Exchange
 from antiphon.http.organization.described import KEYS, LIMITS, PEOPLE, WORKSPACES
 from antiphon.http.organization.described_reports import REPORTS
 from antiphon.http.routes import Route
@@ -38,8 +38,6 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     500: ("api_error", "The model or the server failed."),
     529: ("overloaded_error", "More is asked than can be answered now; try again after `retry-after` seconds."),
 }
-#: Calls that are of no workspace (contract platform-and-tools 6).
-_OF_THE_ORGANIZATION = ("/v1/organizations/", "/v1/compliance/")
 #: What a connection may answer before there is a request, and a defect whenever.
 _ANYWHERE = (400, 408, 431, 500)
 
@@ -138,7 +136,7 @@ def _responses(route: Route, method: str, what: Operation, *, keyed: bool) -> It
     headers = ["request-id"]
     if keyed:
         headers.append("anthropic-organization-id")
-    if keyed and not route.path.startswith(_OF_THE_ORGANIZATION):
+    if keyed and not route.path.startswith(OF_THE_ORGANIZATION):
         headers.append("anthropic-workspace-id")
     headers += _limit_headers(what.limits)
     if what.tag == "messages":
