@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import SettingsError
@@ -45,7 +46,7 @@ class Governance:
         """
         book = tiers.load()
         policy = Policy(book, settings.tier)
-        buckets, accounts, self._closing = _counters(settings.limits_store, clock)
+        buckets, accounts, self._shared = _counters(settings.limits_store, clock)
         far = bool(settings.limits_store)
         limiter = Limiter(policy, buckets, clock, write_every_s=_WRITE_FAR_SECONDS if far else _WRITE_NEAR_SECONDS)
         budgets = Budgets(DEFAULT_ORGANIZATION, (), book.tier(settings.tier))
@@ -56,19 +57,36 @@ class Governance:
         )
         self.governing = Governing(DEFAULT_ORGANIZATION, limiter, self.entrance.spending)
 
+    def figures(self) -> tuple[int, int]:
+        """How often the limits' server did not answer, and how much it has not heard of yet; nothing in process."""
+        figures = [each.figures() for each in self._shared]
+        return sum(each.failures for each in figures), sum(each.owed for each in figures)
+
     async def close(self) -> None:
         """Let go of the limits' server."""
-        for close in self._closing:
-            await close()
+        for each in self._shared:
+            await each.close()
 
 
-def _counters(address: str, clock: Clock) -> tuple[Buckets, Accounts, list[Callable[[], Awaitable[None]]]]:
+class _Figures(Protocol):
+    @property
+    def failures(self) -> int: ...
+    @property
+    def owed(self) -> int: ...
+
+
+class _Shared(Protocol):
+    def figures(self) -> _Figures: ...
+    async def close(self) -> None: ...
+
+
+def _counters(address: str, clock: Clock) -> tuple[Buckets, Accounts, tuple[_Shared, ...]]:
     if not address:
-        return MemoryBuckets(clock), MemoryAccounts(), []
+        return MemoryBuckets(clock), MemoryAccounts(), ()
     try:
         from antiphon.gate.limits.shared import SharedBuckets  # noqa: PLC0415 - an extra, only where it is asked for
         from antiphon.gate.spend.shared import SharedAccounts  # noqa: PLC0415
     except ImportError:
         raise SettingsError("The setting `limits_store` needs `pip install antiphon[valkey]`") from None
     buckets, accounts = SharedBuckets(address, clock), SharedAccounts(address, clock)
-    return buckets, accounts, [buckets.close, accounts.close]
+    return buckets, accounts, (buckets, accounts)

