@@ -418,7 +418,7 @@ BODIES = (
     ),
     Body(
         name="llama_server", absent=_here, open=_llama_server, library="llama_cpp", elsewhere=True, gives_up=False,
-        stall_seconds=6.0,
+        stall_seconds=30.0,
     ),
     Body(name="vllm", absent=lambda: "vllm is not installed, and no body drives it yet", open=_never, library="vllm"),
 )  # fmt: skip

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -81,6 +82,38 @@ async def test_a_cancelled_statement_frees_the_lock_at_once(database: Database) 
     finally:
         gc.enable()
     assert await _version(database) == 10
+
+
+async def test_cancelled_while_it_connects_it_leaves_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, closed = 0, 0
+
+    class Counted(sqlite3.Connection):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            nonlocal opened
+            super().__init__(*args, **more)
+            opened += 1
+
+        def close(self) -> None:
+            nonlocal closed
+            super().close()
+            closed += 1
+
+    monkeypatch.setattr(module, "_SqliteConnection", Counted)
+
+    async def read(database: Database) -> None:
+        async with database.reading():
+            pass
+
+    for turn in range(40):
+        database = open_database(f"sqlite+aiosqlite:///{tmp_path / 'antiphon.db'}")
+        task = asyncio.create_task(read(database))
+        await asyncio.sleep(turn / 10_000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await database.close()
+    assert opened == closed > 0
 
 
 async def test_writers_take_turns_and_lose_nothing(database: Database) -> None:

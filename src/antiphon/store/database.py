@@ -7,10 +7,12 @@ could fail at once with "database is locked", whatever the busy timeout says.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from antiphon.store import migration
 
 #: Seconds a statement waits for another's lock before it fails.
 _BUSY_SECONDS = 10.0
+#: What the last users get to give their connections back when the database is closed.
+_CLOSING_SECONDS = 5.0
+_LOOK_SECONDS = 0.01
 #: The execution option that says how a SQLite transaction begins.
 _BEGIN = "antiphon_begin"
 
@@ -44,6 +49,7 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._writing = engine.execution_options(**{_BEGIN: "IMMEDIATE"})
+        self._users = 0
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -53,7 +59,7 @@ class Database:
             StoreUnavailable: the database cannot be reached, is locked, or is full.
         """
         with _translated():
-            async with self._writing.begin() as connection:
+            async with self._connected(self._writing) as connection, connection.begin():
                 yield connection
 
     @asynccontextmanager
@@ -64,7 +70,7 @@ class Database:
             StoreUnavailable: the database cannot be reached.
         """
         with _translated():
-            async with self._engine.begin() as connection:
+            async with self._connected(self._engine) as connection, connection.begin():
                 yield connection
 
     async def migrate(self) -> None:
@@ -78,8 +84,43 @@ class Database:
             await connection.run_sync(migration.upgrade)
 
     async def close(self) -> None:
-        """Close all connections. Tasks that use the database must have ended before, cancelled ones too."""
+        """Close all connections. Who still uses one, a cancelled task among them, gets a moment to give it back."""
+        end = asyncio.get_running_loop().time() + _CLOSING_SECONDS
+        while self._users and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - bounded, and once in a life
+            await asyncio.sleep(_LOOK_SECONDS)
         await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """A connection that is given back whenever its user is cancelled: SQLAlchemy's own block leaves one to the
+        garbage collector that is cancelled while it is made, or while it is given back."""
+        connection = engine.connect()
+        self._users += 1
+        try:
+            await _whole(connection.start())
+            yield connection
+        finally:
+            try:
+                if connection.sync_connection is not None:
+                    await _whole(connection.close())
+            finally:
+                self._users -= 1
+
+
+async def _whole(work: Coroutine[Any, Any, object]) -> None:
+    """Have this done to its end, which the driver bounds; a cancellation meanwhile takes effect afterwards."""
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        with contextlib.suppress(Exception):
+            task.result()
+        raise cancelled
+    task.result()
 
 
 def open_database(url: str) -> Database:
