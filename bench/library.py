@@ -125,7 +125,7 @@ class _LlamaCpp:
             for prompt in ask.prompts:
                 slot = self._caches.best(free, scope, prompt)
                 free.remove(slot)
-                self._caches.fill(slot, scope, prompt)
+                self._caches.place(slot, scope, prompt, 0.0)
                 streams.append(self._stream(http, slot, prompt, ask.max_tokens, began))
             return await asyncio.gather(*streams)
 

@@ -37,9 +37,11 @@ Segment: TypeAlias = TokenSpan | MediaSpan
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What the model reads before it writes."""
+    """What the model reads before it writes. `keep_seconds`: for how long a reader has been told that its beginning is
+    remembered; 0 where nobody was told so. An engine that can choose keeps by that, as far as its memory goes."""
 
     segments: tuple[Segment, ...]
+    keep_seconds: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -132,7 +134,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an answer could be generated now; of one that is not `loaded`, whether it would be once it is asked for.
-    `reason` is for the operator."""
+    `reason` is for the operator. `epoch` grows whenever all that the engine remembered of prompts was lost."""
 
     ready: bool
     loaded: bool = True
@@ -140,6 +142,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     seats_taken: int = 0
     waiting: int = 0
     restarts: int = 0
+    epoch: int = 0
 
 
 class Engine(Protocol):

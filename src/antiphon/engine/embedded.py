@@ -42,7 +42,7 @@ from antiphon.engine.frames import (
 )
 from antiphon.engine.grammar import check
 from antiphon.engine.seats import Lease, SeatQueue
-from antiphon.engine.slots import SlotCaches, SlotSeat, made_ids, prompt_ids
+from antiphon.engine.slots import Remembers, SlotCaches, SlotSeat, made_ids, prompt_ids
 from antiphon.engine.supervisor import Supervisor
 
 #: Prompt tokens that a library computes in one go, where it is not told.
@@ -92,7 +92,8 @@ class EmbeddedEngine:
         self._decode = decode
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, asyncio.Queue[Report]] = {}
-        self._caches = SlotCaches(settings.seats, clock)
+        self._remembers: Remembers = SlotCaches(settings.seats, clock)
+        self._epoch = 0
         self._seats = SeatQueue(
             seats=settings.seats,
             cold_prompts=settings.cold_prompts,
@@ -145,6 +146,7 @@ class EmbeddedEngine:
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
             restarts=self.supervisor.restarts,
+            epoch=self._epoch,
         )
 
     async def start(self) -> None:
@@ -165,11 +167,11 @@ class EmbeddedEngine:
         ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        cold = self._caches.cold(scope, ids, self._settings.chunk_tokens or _CHUNK)
+        cold = self._remembers.cold(scope, ids, self._settings.chunk_tokens or _CHUNK)
         async with self._seats.lease(
-            scope, needed, lambda free: self._caches.best(free, scope, ids), cold, priority
+            scope, needed, lambda free: self._remembers.best(free, scope, ids), cold, priority
         ) as lease:
-            yield SlotSeat(self, lease, scope, ids)
+            yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
 
     async def tokenize(self, text: str) -> list[int]:
         """The engine's own ids for `text`, control tokens recognised. For checks, not for prompts.
@@ -188,26 +190,29 @@ class EmbeddedEngine:
         raise EngineFailed(report.reason if isinstance(report, Failed) else "an unexpected report")
 
     async def run(
-        self, seat: int, scope: Scope, ids: list[int], phase: Phase, lease: Lease | None
+        self, lease: Lease, scope: Scope, ids: list[int], phase: Phase, keep_seconds: float
     ) -> AsyncGenerator[Step, None]:
-        """Generate on a seat; keeps the account of what its cache holds."""
+        """Generate on the seat that is held; keeps the account of what the library remembers."""
         if phase.grammar is not None:
             check(phase.grammar)
-        reuse = self._caches.fill(seat, scope, ids)
+        placed = self._remembers.place(lease.number, scope, ids, keep_seconds)
         request, inbox = self._open()
         finished = False
         try:
+            for command in placed.before:
+                self.supervisor.send(command)
             self.supervisor.send(
                 Generate(
                     request,
-                    seat,
+                    lease.number,
                     ids,
                     phase.max_tokens,
                     phase.sampling,
                     phase.stop_tokens,
-                    reuse,
+                    placed.reuse,
                     phase.grammar,
                     phase.logprobs,
+                    placed.salt,
                 )
             )
             self.supervisor.worked()
@@ -215,8 +220,7 @@ class EmbeddedEngine:
                 step = self._step(await inbox.get())
                 if step is None:
                     continue
-                if lease is not None:
-                    lease.warm()
+                lease.warm()
                 finished = step.finish is not None
                 yield step
         except EngineFailed:
@@ -256,7 +260,7 @@ class EmbeddedEngine:
 
     def reported(self, report: Report) -> None:
         if isinstance(report, Renewed):
-            self._caches.forget()
+            self._forget()
         inbox = self._inboxes.get(getattr(report, "request", 0))
         if inbox is None:
             return  # cancelled meanwhile
@@ -274,8 +278,12 @@ class EmbeddedEngine:
             self.supervisor.send(Cancel(request))
 
     def ready(self) -> None:
-        self._caches.forget()
+        self._forget()
         self._seats.open()
+
+    def _forget(self) -> None:
+        self._epoch += 1
+        self._remembers.forget()
 
     def lost(self, reason: str) -> None:
         self._seats.close()

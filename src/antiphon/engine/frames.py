@@ -41,7 +41,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Run a prompt on a seat. Without `reuse` nothing that the seat computed before may be used."""
+    """Run a prompt on a seat. Without `reuse` nothing that the seat computed before may be used. Where a library shares
+    what it computed between all seats, only prompts of the same `salt` may share it."""
 
     request: int
     seat: int
@@ -52,6 +53,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     reuse: bool
     grammar: Grammar | None = None
     logprobs: bool = False
+    salt: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):

@@ -123,6 +123,7 @@ class LlamaServerEngine:
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
             restarts=max(0, self._epoch - 1),
+            epoch=self._epoch,
         )
 
     async def start(self) -> None:
@@ -164,7 +165,7 @@ class LlamaServerEngine:
         async with self._seats.lease(
             scope, needed, lambda free: self._caches.best(free, scope, ids), cold, priority
         ) as lease:
-            yield SlotSeat(self, lease, scope, ids)
+            yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
 
     async def tokenize(self, text: str) -> list[int]:
         """See `agreement.ReadsText`."""
@@ -172,17 +173,16 @@ class LlamaServerEngine:
         return await self._http.tokenize(text)
 
     async def run(
-        self, seat: int, scope: Scope, ids: list[int], phase: Phase, lease: Lease | None
+        self, lease: Lease, scope: Scope, ids: list[int], phase: Phase, keep_seconds: float
     ) -> AsyncGenerator[Step, None]:
-        """Generate on a slot."""
+        """Generate on the slot that is held."""
         if phase.grammar is not None:
             check(phase.grammar)
         self._check_ready()
-        reuse = self._caches.fill(seat, scope, ids) and self._private
-        async with aclosing(self._complete(seat, ids, phase, reuse=reuse)) as steps:
+        reuse = self._caches.place(lease.number, scope, ids, keep_seconds).reuse and self._private
+        async with aclosing(self._complete(lease.number, ids, phase, reuse=reuse)) as steps:
             async for step in steps:
-                if lease is not None:
-                    lease.warm()
+                lease.warm()
                 yield step
 
     def ids_of(self, event: EngineEvent) -> Sequence[int]:

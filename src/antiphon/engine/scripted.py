@@ -193,6 +193,7 @@ class ScriptedEngine:
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
             restarts=self._restarts,
+            epoch=self._restarts,
         )
 
     async def start(self) -> None:

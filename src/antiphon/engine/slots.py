@@ -1,6 +1,7 @@
 """What bodies share whose library has slots with a cache each: which slot a prompt goes to, and what it may reuse.
 
 A slot's cache is used again only by the workspace that filled it: time tells whether a prefix was there.
+`Remembers` is what a body asks; `SlotCaches` is the plain answer to it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,56 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
+import msgspec
+
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed
 from antiphon.core.records import Scope
 from antiphon.engine.contract import EngineEvent, Phase, Prompt, Step, TokenSpan
+from antiphon.engine.frames import Command
 from antiphon.engine.seats import Lease
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """How a prompt goes to its seat. `reuse`: whether what is in the seat may be used for it. `known`: how many of its
+    tokens the engine should not have to compute. `salt`: see `frames.Generate`. `before`: what the child is told first,
+    in this order."""
+
+    reuse: bool
+    known: int = 0
+    salt: int = 0
+    before: tuple[Command, ...] = ()
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """How much an engine holds of prompts, for metrics: how many, their bytes where they are known, and how many were
+    given up for room so far."""
+
+    prompts: int = 0
+    bytes: int = 0
+    evictions: int = 0
+
+
+class Remembers(Protocol):
+    """What a body knows of what its library remembers, by workspace. Nothing crosses from one to another."""
+
+    def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
+        """The free seat on which least of this prompt has to be computed."""
+        ...
+
+    def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
+        """Whether on a seat more of a prompt has to be computed than the engine does in one go."""
+        ...
+
+    def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
+        """A phase's prompt goes to this seat. `ids` is kept, not copied: what is made is added to it."""
+        ...
+
+    def forget(self) -> None:
+        """All is gone, or nobody knows what is there."""
+        ...
+
+    def held(self) -> Remembered: ...
 
 
 class _Slot:
@@ -46,13 +92,12 @@ class SlotCaches:
         """Whether on a slot more of a prompt has to be computed than the engine does in one go."""
         return lambda number: len(ids) - self.known(number, scope, ids) > chunk
 
-    def fill(self, number: int, scope: Scope, ids: list[int]) -> bool:
-        """A prompt goes to this slot. `ids` is kept, not copied: what is added to it later is in the cache too.
-        Returns whether what is in the slot may be used for it."""
+    def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
+        """See `Remembers.place`. A slot holds the last prompt it was given, however long that is to be kept."""
         slot = self._slots[number]
-        own = slot.scope == scope
+        own, known = slot.scope == scope, self.known(number, scope, ids)
         slot.scope, slot.ids, slot.used = scope, ids, self._clock.monotonic()
-        return own
+        return Placement(own, known)
 
     def forget(self) -> None:
         """The caches are gone, or nobody knows what they hold."""
@@ -60,14 +105,18 @@ class SlotCaches:
             slot.scope = None
             slot.ids = []
 
+    def held(self) -> Remembered:
+        """Its slots are all there is."""
+        return Remembered(prompts=sum(bool(slot.ids) for slot in self._slots))
+
 
 class RunsOnSlots(Protocol):
     """A body's side of a seat."""
 
     def run(
-        self, seat: int, scope: Scope, ids: list[int], phase: Phase, lease: Lease | None
+        self, lease: Lease, scope: Scope, ids: list[int], phase: Phase, keep_seconds: float
     ) -> AsyncGenerator[Step, None]:
-        """Generate on a slot."""
+        """Generate on the slot that is held."""
         ...
 
     def ids_of(self, event: EngineEvent) -> Sequence[int]:
@@ -78,8 +127,11 @@ class RunsOnSlots(Protocol):
 class SlotSeat:
     """Implements `contract.Seat`."""
 
-    def __init__(self, engine: RunsOnSlots, lease: Lease, scope: Scope, ids: list[int]) -> None:
+    def __init__(
+        self, engine: RunsOnSlots, lease: Lease, scope: Scope, ids: list[int], keep_seconds: float = 0.0
+    ) -> None:
         self._engine = engine
+        self._keep_seconds = keep_seconds
         self._lease = lease
         self._scope = scope
         self._ids = ids
@@ -90,7 +142,7 @@ class SlotSeat:
         kept = self._ids[: self._before] if phase.instead else self._ids
         self._ids = [*kept, *phase.appended]
         self._before = len(self._ids)
-        steps = self._engine.run(self._lease.number, self._scope, self._ids, phase, self._lease)
+        steps = self._engine.run(self._lease, self._scope, self._ids, phase, self._keep_seconds)
         async with aclosing(steps):
             async for step in steps:
                 for event in step.events:
