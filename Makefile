@@ -42,7 +42,7 @@ lock: setup ## write requirements.lock anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--all-extras --group dev pyproject.toml -o requirements.lock
 
-bench: bench-gateway bench-fairness bench-peers bench-engine bench-structured ## all benches (but bench-claude-code and bench-tools)
+bench: bench-gateway bench-fairness bench-peers bench-engine bench-structured bench-cache ## all benches (but bench-claude-code and bench-tools)
 
 bench-%: setup
 	$(BIN)/python -m bench.$(subst -,_,$*) $(ARGS)

@@ -42,6 +42,8 @@ from antiphon.ledger.retention import UsageRetention
 from antiphon.observe.metrics import Metrics, Reading
 from antiphon.observe.traces import Tracing, tracing
 from antiphon.parts import Parts
+from antiphon.plan.caching.diagnosis import Diagnoses
+from antiphon.plan.caching.index import CacheIndex
 from antiphon.routing import book, catalogue
 from antiphon.routing.catalogue import ModelCard
 from antiphon.routing.resolve import Router
@@ -109,6 +111,8 @@ class App:
             tracing=traces or tracing(settings.traces, antiphon.__version__),
             clock=clock,
             ids=Ids(clock),
+            cache=CacheIndex(clock),
+            diagnoses=Diagnoses(clock),
         )
         gate = Gate(database, clock)
         gate.follow(governance.governing.read)

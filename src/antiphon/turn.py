@@ -4,6 +4,7 @@
     route    which model answers for the id that was asked?          routing   → Route
     request  is there a request left of this minute's?               gate
     plan     the prompt in tokens, the limits, the phases            plan      → Plan
+    cache    what of the prompt was sent before, what is new         plan      → Found
     reserve  are there tokens left for it, and money?                gate
     seat     a place in the model's engine, waited for in order      engine    → Seat
     phases   tokens become blocks, blocks become events              reply     → events
@@ -21,6 +22,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET
 
 from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded, RequestError
 from antiphon.core.records import Caller, Cost, Usage, UsageRecord
@@ -29,7 +31,8 @@ from antiphon.engine.contract import Seat
 from antiphon.gate import residency
 from antiphon.gate.entrance import Pass
 from antiphon.ledger.account import OURS, Account, Asked
-from antiphon.parts import INLINE_BYTES, Parts, ServedModel
+from antiphon.parts import INLINE_BYTES, Parts, ServedModel, caching_for
+from antiphon.plan.caching.index import Found
 from antiphon.plan.phases import Done, Part
 from antiphon.plan.plan import Plan
 from antiphon.plan.schema.effort import TakesLonger
@@ -39,7 +42,7 @@ from antiphon.routing.resolve import Route
 from antiphon.wire.events import Event, MessageStart
 from antiphon.wire.parse import Parsed
 from antiphon.wire.request import MessagesRequest
-from antiphon.wire.response import StopReason
+from antiphon.wire.response import CacheMiss, StopReason
 
 
 class Sink(Protocol):
@@ -79,6 +82,8 @@ class Turn:
         self._geography: str
         self._model: ServedModel
         self._plan: Plan
+        self._cached: Found
+        self._begun = False
         self._answer: Assembler
 
     async def open(self) -> None:
@@ -98,20 +103,21 @@ class Turn:
             await self._pass.request(parts.entrance.group_of(self._route.meant), request.model)
             parts.tracing.chat(request.model, request.max_tokens, request.streamed)
             with step("antiphon.plan"):
-                self._plan = await self._planned()
-            await self._pass.prompt(_uncached(self._plan.input), self._bound)
+                self._plan = plan = await self._planned()
+            self._cached = parts.cache.look_up(plan.tokens, plan.cacheable, self._epoch)
+            await self._pass.prompt(self._cached.usage, self._bound)
         except BaseException as error:
             if isinstance(error, RequestError):  # a request that its caller spoilt counts as one
-                await self._pass.settle(0, input_tokens=0)
+                await self._pass.settle(0, Usage())
             await self.close()
             raise
         self._answer = Assembler(
             self._message_id,
             request.model,
-            self._plan.input,
-            self._plan.stop_sequences,
+            self._cached.usage,
+            plan.stop_sequences,
             by_token=request.streamed,
-            conditions=Conditions.of(request, self._geography),
+            conditions=Conditions.of(request, self._geography, self._missed()),
             call_ids=lambda: parts.ids.make("toolu"),
         )
 
@@ -143,11 +149,12 @@ class Turn:
         """
         step = self._parts.tracing.step
         engine, plan = self._model.engine, self._plan
+        prompt = msgspec.structs.replace(plan.prompt, keep_seconds=self._cached.keep_seconds)
         outcome = "internal_error"
         try:
             async with AsyncExitStack() as held:
                 with step("antiphon.seat"):
-                    seat = await held.enter_async_context(engine.seat(self._caller.scope, plan.prompt, plan.max_tokens))
+                    seat = await held.enter_async_context(engine.seat(self._caller.scope, prompt, plan.max_tokens))
                 self._account.seated()
                 sink.granted()
                 with step("antiphon.generate"):
@@ -172,10 +179,29 @@ class Turn:
 
     async def _planned(self) -> Plan:
         window = self._route.rules.window if self._route.rules is not None else None
+        caching = caching_for(self._caller.scope, self._parts.cache.secret, self._route)
         if self._size <= INLINE_BYTES:
             with suppress(TakesLonger):
-                return self._model.planner.plan(self._request, window, waits=False)
-        return await asyncio.to_thread(self._model.planner.plan, self._request, window)
+                return self._model.planner.plan(self._request, window, caching, waits=False)
+        return await asyncio.to_thread(self._model.planner.plan, self._request, window, caching)
+
+    @property
+    def _epoch(self) -> int:
+        """Which life of the engine's memory it is: what was cached in an earlier one is lost."""
+        return self._model.engine.health().epoch
+
+    def _missed(self) -> CacheMiss | None:
+        """Why the prompt was not read from the cache, where the client asks; and this request is kept for the next one
+        to ask about."""
+        asked, keyed = self._request.diagnostics, self._plan.prefixes
+        if asked is None or keyed is None:
+            return None
+        scope, known = self._caller.scope, self._parts.diagnoses
+        known.keep(scope, self._message_id, keyed)
+        if asked.previous_message_id is None:
+            return None
+        miss = known.compare(scope, asked.previous_message_id, keyed, self._plan.tokens)
+        return None if miss is None else CacheMiss(miss.reason, UNSET if miss.tokens is None else miss.tokens)
 
     async def _generate(self, seat: Seat, sink: Sink) -> StopReason:
         part = self._plan.course.first()
@@ -190,7 +216,7 @@ class Turn:
         events = answer.begin(part.stretch, written=len(phase.appended), instead=phase.instead)
         async with aclosing(seat.generate(phase)) as steps:
             async for step in steps:
-                self._account.stepped()
+                self._begin()
                 if self._pass.produced(sum([event.tokens for event in step.events])):
                     await self._pass.write()
                 events += answer.feed(step)
@@ -202,6 +228,13 @@ class Turn:
                     return answer.ending
                 events = []
         raise EngineFailed("the engine ended a phase without saying so")
+
+    def _begin(self) -> None:
+        """The engine gave something: what the prompt wrote to the cache can be read from here on."""
+        self._account.stepped()
+        if not self._begun:
+            self._begun = True
+            self._parts.cache.write(self._cached, self._epoch)
 
     async def _settle(self, outcome: str) -> None:
         """Write the one record of this turn, shielded: what was made is recorded even when the client is gone."""
@@ -224,14 +257,14 @@ class Turn:
         """First the record, then what the limits and budgets are told: one that is read anew meanwhile has it twice at
         worst, and never not at all."""
         if record is None:
-            await self._pass.settle(0, input_tokens=0, counted=counted)
+            await self._pass.settle(0, Usage(), counted=counted)
             return
         self._parts.tracing.answered(record)
         try:
             with self._parts.tracing.step("antiphon.settle"):
                 await self._parts.journal.append(record)
         finally:
-            await self._pass.settle(record.cost.total_nano, input_tokens=_uncached(record.usage), counted=counted)
+            await self._pass.settle(record.cost.total_nano, record.usage, counted=counted)
         self._parts.metrics.turn(record)
 
     def _cost(self, usage: Usage, at_ms: int) -> Cost:
@@ -239,11 +272,5 @@ class Turn:
 
     def _bound(self) -> int:
         """What the answer can cost at most, in nano-dollars."""
-        most = msgspec.structs.replace(self._plan.input, output_tokens=self._plan.max_tokens)
+        most = msgspec.structs.replace(self._cached.usage, output_tokens=self._plan.max_tokens)
         return self._cost(most, self._account.created_ms).total_nano
-
-
-def _uncached(usage: Usage) -> int:
-    """What counts towards the limits of input: what is read from a cache does not (contract messages-and-inference
-    13)."""
-    return usage.input_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens

@@ -42,6 +42,8 @@ def test_the_demo_streams_an_answer_tells_its_figures_and_leaves_nothing_behind(
         r"usage +\d+ input, \d+ output tokens",
         r"cost +\$0\.\d+, at the list price of claude-sonnet-5-5",
         r"stop reason +(end_turn|max_tokens)",
+        r"> Which function adds an item to a heap\?",
+        r"(?m)^ *(1\d\d\d) +0 +\d+ +\d+\.\d\d s\n *0 +\1 +\d+ +\d+\.\d\d s$",
         r"export ANTHROPIC_BASE_URL=http://127.0.0.1:\d+",
         rf"export ANTHROPIC_API_KEY=\$\(.*antiphon keys create --quiet --home {home}\)",
         rf"antiphon serve --home {home}",

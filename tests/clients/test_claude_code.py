@@ -40,6 +40,12 @@ class Talk(msgspec.Struct):
         return reply.json()
 
 
+def prompt_tokens(usage: Any) -> int:
+    """All of a prompt's tokens, those written to and read from the cache included."""
+    kinds = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    return sum(int(usage[kind]) for kind in kinds)
+
+
 @pytest.fixture(scope="module")
 def program() -> Path:
     return installed()
@@ -78,7 +84,7 @@ def test_nothing_but_messages_is_asked_for_and_each_is_answered_in_a_stream(talk
         assert seen.json()["stream"] is True
         assert seen.reply_headers["content-type"].startswith("text/event-stream")
         events = seen.events()
-        assert events[0]["message"]["usage"]["input_tokens"] > 10_000
+        assert prompt_tokens(events[0]["message"]["usage"]) > 10_000
         assert events[-1]["type"] == "message_stop"
 
 
@@ -109,7 +115,18 @@ def test_the_second_turn_carries_the_first_with_a_system_message_within(talk: Ta
     assert [message["role"] for message in first] == ["user", "system"]
     assert [message["role"] for message in second] == ["user", "system", "assistant", "user"]
     assert second[2]["content"][0]["text"] == "Hello yourself."
-    assert talk.turns[1].result["usage"]["input_tokens"] > talk.turns[0].result["usage"]["input_tokens"]
+    first_usage, second_usage = (told.result["usage"] for told in talk.turns)
+    assert prompt_tokens(second_usage) > prompt_tokens(first_usage)
+
+
+def test_the_second_turn_reads_tools_and_system_prompt_from_the_cache(talk: Talk) -> None:
+    first, second = (seen.events()[0]["message"]["usage"] for seen in talk.asked)
+    assert first["cache_read_input_tokens"] == 0
+    assert first["cache_creation_input_tokens"] > 10_000
+    assert second["cache_read_input_tokens"] >= prompt_tokens(first) - first["input_tokens"] - 1_000
+    assert second["cache_read_input_tokens"] > 10_000
+    assert prompt_tokens(second) - second["cache_read_input_tokens"] < 1_000
+    assert talk.turns[1].result["usage"]["cache_read_input_tokens"] == second["cache_read_input_tokens"]
 
 
 def test_nothing_of_its_requests_is_named_as_ignored(talk: Talk) -> None:
@@ -119,7 +136,7 @@ def test_nothing_of_its_requests_is_named_as_ignored(talk: Talk) -> None:
 
 def test_the_count_of_the_very_same_body_is_what_was_billed(talk: Talk) -> None:
     for seen in talk.asked:
-        billed = seen.events()[0]["message"]["usage"]["input_tokens"]
+        billed = prompt_tokens(seen.events()[0]["message"]["usage"])
         assert talk.post("/v1/messages/count_tokens", seen.body) == {"input_tokens": billed}
 
 
@@ -127,7 +144,7 @@ def test_the_attribution_block_costs_nothing(talk: Talk) -> None:
     for seen in talk.asked:
         body = seen.json()
         body["system"] = body["system"][1:]
-        billed = seen.events()[0]["message"]["usage"]["input_tokens"]
+        billed = prompt_tokens(seen.events()[0]["message"]["usage"])
         assert talk.post("/v1/messages/count_tokens", msgspec.json.encode(body)) == {"input_tokens": billed}
 
 

@@ -107,6 +107,14 @@ def test_a_reference_to_a_deferred_tool_brings_its_definition() -> None:
     )
 
 
+def test_a_definition_is_told_once() -> None:
+    """Told again at every reference, a small request would make a prompt without bounds."""
+    named = {"type": "tool_reference", "tool_name": "look"}
+    said = read([named, named, named], [LOOK | {"defer_loading": True}])
+    assert said.count('"description": "Looks."') == 1
+    assert said.endswith("}}\n\nThe tool look can be used.\n\nThe tool look can be used.")
+
+
 def test_a_reference_to_a_deferred_toolset_brings_all_its_members() -> None:
     members = ["screenshot", "zoom"]
     entry = {

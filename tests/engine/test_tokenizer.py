@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import corpus
-from antiphon.core.errors import WeightsError
-from antiphon.engine.tokenizer import Tokenizer
+from antiphon.core.errors import InvalidRequest, WeightsError
+from antiphon.engine import tokenizer as module
+from antiphon.engine.tokenizer import LONGEST_STRETCH, Tokenizer
 from antiphon.engine.vocabulary import Vocabulary, builtin_vocabulary, read_vocabulary
 from llama_reference import Reference, serving
 
@@ -185,3 +186,85 @@ def test_many_threads_get_the_same_answers() -> None:
     for thread in threads:
         thread.join()
     assert answers == [True] * 80
+
+
+# Long texts
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("pre", ["gpt-2", "smollm", "qwen2", "llama-bpe"])
+def test_a_text_read_in_pieces_has_the_same_ids(
+    vocabulary: Vocabulary, pre: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever family: cut wherever it may be, as often as it can be."""
+    tokenizer = Tokenizer(msgspec.structs.replace(vocabulary, pre=pre), cache_characters=0)
+    texts = corpus.mixed(3000, seed=7)
+    whole = tokenizer.encode_batch(texts)
+    monkeypatch.setattr(module, "_LOT", 4)
+    assert sum(len(list(module._pieces(text))) > 3 for text in texts) > 1000
+    assert [text for text, ids in zip(texts, whole, strict=True) if tokenizer.encode(text) != ids] == []
+
+
+_ALPHABET = " \n\t\r\x1c\x85\xa0\u180e\u2028\u3000\u0301aZsltm'éж日かカー한09²٣.-\"/_|。、🙂\u200d"
+
+
+@pytest.mark.real
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from(_ALPHABET), min_size=1, max_size=60), data=st.data())
+def test_a_text_cut_anywhere_it_may_be_has_the_same_ids(
+    families: list[Tokenizer], text: str, data: st.DataObject
+) -> None:
+    cuts = [found.start() for found in module._CUT.finditer(text)]
+    if cuts:
+        cut = data.draw(st.sampled_from(cuts))
+        for each in families:
+            assert each.encode(text[:cut]) + each.encode(text[cut:]) == each.encode(text)
+
+
+@pytest.fixture(scope="module")
+def families(vocabulary: Vocabulary) -> list[Tokenizer]:
+    return [
+        Tokenizer(msgspec.structs.replace(vocabulary, pre=pre), cache_characters=0)
+        for pre in ("gpt-2", "smollm", "qwen2", "llama-bpe")
+    ]
+
+
+def test_a_long_text_is_read_in_lots(monkeypatch: pytest.MonkeyPatch) -> None:
+    lots: list[list[str]] = []
+    monkeypatch.setattr(module, "_LOT", 100)
+    tokenizer = Tokenizer(builtin_vocabulary())
+    encode = tokenizer._bpe.encode_batch_fast
+
+    class Watched:
+        def encode_batch_fast(self, texts: list[str], *, add_special_tokens: bool) -> object:
+            lots.append(texts)
+            return encode(texts, add_special_tokens=add_special_tokens)
+
+    monkeypatch.setattr(tokenizer, "_bpe", Watched())
+    texts = ["one two three " * 50, "x", "four " * 30]
+    assert [bytes(ids).decode() for ids in tokenizer.encode_batch(texts)] == texts
+    assert len(lots) > 5 and all(sum(map(len, lot)) < 250 for lot in lots)
+    assert sum(len(text) for lot in lots for text in lot) == sum(map(len, texts))
+
+
+@pytest.mark.parametrize("unbroken", ["a", " ", "9", "\n", "..", "🙂", "ب"])
+def test_a_text_without_a_break_is_refused(unbroken: str) -> None:
+    with pytest.raises(InvalidRequest, match="a text has no break within 1000000 characters"):
+        _BYTES.encode("It is " + unbroken * (LONGEST_STRETCH + 1_000))
+
+
+def test_what_is_large_does_not_drive_out_what_is_kept() -> None:
+    tokenizer = Tokenizer(builtin_vocabulary(), cache_characters=1000)
+    tokenizer.encode("kept")
+    tokenizer.encode_batch([f"{number:02}" * 20 for number in range(100)])
+    assert tokenizer.cached_characters == len("kept")
+    for number in range(100):
+        tokenizer.encode(f"{number:02}" * 20)
+    assert tokenizer.cached_characters == 1000
+
+
+def test_shared_ids_are_those_of_a_batch_and_texts_may_repeat() -> None:
+    tokenizer = Tokenizer(builtin_vocabulary())
+    texts = ["a", "b", "a", ""]
+    assert [ids.tolist() for ids in tokenizer.encode_shared(texts)] == tokenizer.encode_batch(texts)
+    assert tokenizer.encode_batch(texts) == [[97], [98], [97], []]

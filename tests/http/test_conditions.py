@@ -42,7 +42,7 @@ def test_geography_and_speed_are_told_as_they_were(scripted: StartScripted) -> N
 @pytest.mark.behaviour("messages-and-inference-3.3-diagnostics")
 @pytest.mark.behaviour("client-surface-2.1-diagnostics", "client-surface-2.6-diagnostics")
 @pytest.mark.parametrize(
-    ("previous", "told"), [(None, None), ("msg_gone", {"cache_miss_reason": {"type": "unavailable"}})]
+    ("previous", "told"), [(None, None), ("msg_gone", {"cache_miss_reason": {"type": "previous_message_not_found"}})]
 )
 def test_diagnostics_never_fail_a_request(previous: str | None, told: Any, scripted: StartScripted) -> None:
     client = scripted().client()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from anthropic.types import Usage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -94,10 +95,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def test_a_count_is_the_bill(server: Running, asked: dict[str, Any]) -> None:
     client = server.client()
     counted = client.messages.count_tokens(model=MODEL, **asked).input_tokens
-    usage = client.messages.create(model=MODEL, max_tokens=5, **asked).usage
-    assert usage.input_tokens == counted
+    assert whole(client.messages.create(model=MODEL, max_tokens=5, **asked).usage) == counted
     with client.messages.stream(model=MODEL, max_tokens=5, **asked) as stream:
-        assert stream.get_final_message().usage.input_tokens == counted
+        assert whole(stream.get_final_message().usage) == counted
+
+
+def whole(usage: Usage) -> int:
+    """The prompt's tokens, those of the cache included."""
+    cached = (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
+    return usage.input_tokens + cached
 
 
 @pytest.mark.behaviour("messages-and-inference-8-forced-tool-choice")

@@ -48,7 +48,7 @@ PROMPT = PLANNER.count(asked(1))
 def test_what_may_be_generated(wanted: int, window: int | None, given: int, clamped: bool) -> None:
     plan = PLANNER.plan(asked(wanted), window)
     assert (plan.max_tokens, plan.course.clamped) == (given, clamped)
-    assert plan.input.input_tokens == PROMPT
+    assert plan.tokens == PROMPT
 
 
 def test_a_prompt_that_fills_the_window_is_told_by_how_much() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import inspect
 import shlex
 import shutil
 import signal
@@ -12,12 +14,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -38,10 +41,17 @@ from antiphon.routing import catalogue
 from antiphon.serving import models_folder
 from antiphon.store import keys, usage
 
+if TYPE_CHECKING:
+    import anthropic
+
 _SYSTEM = "You are a concise programming tutor. Answer with one short function, then one sentence about it."
 _QUESTION = "Write a Python function that tells whether a word is a palindrome."
 _MODEL = "claude-sonnet-5-5"
 _MAX_TOKENS = 80
+#: What is sent twice, to show the prompt cache: a module of Python's own, a little longer than a prefix must be.
+_SOURCE_CHARACTERS = 5_500
+_ABOUT_SOURCE = ("Which function adds an item to a heap?", "Which function removes the smallest item?")
+_ABOUT_TOKENS = 24
 #: How often, and how far apart, the ledger is looked at for the answer's record.
 _LOOKS, _LOOK_SECONDS = 30, 0.1
 _READY_SECONDS = 180
@@ -52,7 +62,7 @@ def demo(
     home: HomeOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Fetch the default model, start a server, stream one answer, say how to go on."""
+    """Fetch the default model, start a server, stream one answer, ask twice about a long text, say how to go on."""
     out = console()
     # Ended by a signal, it takes its server with it and revokes its key, as at any other end.
     signal.signal(signal.SIGTERM, _stop)
@@ -150,37 +160,72 @@ def _ask(settings: Settings, base_url: str, key: str, question: str, out: Consol
     except ImportError:
         raise SettingsError("The demo needs the official SDK: pip install 'antiphon[demo]'") from None
     out.print(Text("\n> ", style="bold cyan").append(f"{question}\n", style="not bold default"), soft_wrap=True)
-    clock = SystemClock()
     direct = anthropic.DefaultHttpxClient(mounts={"all://127.0.0.1": None})  # past any proxy of the environment
     client = anthropic.Anthropic(api_key=key, base_url=base_url, http_client=direct)
-    first: float | None = None
     try:
         client.models.list(limit=1)  # connects, so that the first token's time is the server's alone
-        began = clock.monotonic()
-        with client.messages.stream(
-            model=_MODEL,
-            max_tokens=_MAX_TOKENS,
-            system=_SYSTEM,
-            messages=[{"role": "user", "content": question}],
-        ) as stream:
-            for text in stream.text_stream:
-                first = clock.monotonic() if first is None else first
-                out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-            message = stream.get_final_message()
+        told = _streamed(client, out, max_tokens=_MAX_TOKENS, system=_SYSTEM, question=question)
+        _tell(settings, told, out)
+        _show_cache(client, out)
     except anthropic.AnthropicError as error:
         raise EngineFailed(f"The answer failed: {error}") from None
+
+
+class _Told(msgspec.Struct):
+    """A streamed answer; times in seconds."""
+
+    message: anthropic.types.Message
+    headers: Mapping[str, str]
+    first: float
+    rest: float
+
+
+def _streamed(client: anthropic.Anthropic, out: Console, *, max_tokens: int, system: Any, question: str) -> _Told:
+    clock = SystemClock()
+    first: float | None = None
+    began = clock.monotonic()
+    with client.messages.stream(
+        model=_MODEL, max_tokens=max_tokens, system=system, messages=[{"role": "user", "content": question}]
+    ) as stream:
+        for text in stream.text_stream:
+            first = clock.monotonic() if first is None else first
+            out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        message = stream.get_final_message()
     ended = clock.monotonic()
     first = ended if first is None else first
+    return _Told(message, stream.response.headers, first - began, ended - first)
+
+
+def _tell(settings: Settings, told: _Told, out: Console) -> None:
+    message = told.message
     table = Table(box=None, show_header=False, pad_edge=False)
-    served = stream.response.headers.get("antiphon-model", "?")
-    table.add_row("model", f"{message.model}, answered by {served}")
-    table.add_row("time to first token", f"{first - began:.2f} s")
-    table.add_row("speed", f"{(message.usage.output_tokens - 1) / max(ended - first, 1e-6):.1f} tokens/s")
+    table.add_row("model", f"{message.model}, answered by {told.headers.get('antiphon-model', '?')}")
+    table.add_row("time to first token", f"{told.first:.2f} s")
+    table.add_row("speed", f"{(message.usage.output_tokens - 1) / max(told.rest, 1e-6):.1f} tokens/s")
     table.add_row("usage", f"{message.usage.input_tokens} input, {message.usage.output_tokens} output tokens")
-    if (nano := asyncio.run(_cost(settings, stream.response.headers.get("request-id", "")))) is not None:
+    if (nano := asyncio.run(_cost(settings, told.headers.get("request-id", "")))) is not None:
         table.add_row("cost", f"${decimal(nano, DOLLARS, least=2)}, at the list price of {message.model}")
     table.add_row("stop reason", str(message.stop_reason))
     out.print("\n")
+    out.print(table)
+
+
+def _show_cache(client: anthropic.Anthropic, out: Console) -> None:
+    """Two questions about one long text, which is marked for the cache: the second one reads what the first wrote."""
+    source = inspect.getsource(heapq)[:_SOURCE_CHARACTERS]
+    system = [{"type": "text", "text": source, "cache_control": {"type": "ephemeral"}}]
+    out.print("\nTwo questions about the source of Python's heapq, marked for the prompt cache:")
+    table = Table(box=None, pad_edge=False)
+    for column in ("written to the cache", "read from it", "other input", "time to first token"):
+        table.add_column(column, justify="right")
+    for question in _ABOUT_SOURCE:
+        out.print(Text("\n> ", style="bold cyan").append(f"{question}\n", style="not bold default"), soft_wrap=True)
+        told = _streamed(client, out, max_tokens=_ABOUT_TOKENS, system=system, question=question)
+        used = told.message.usage
+        written, read = used.cache_creation_input_tokens, used.cache_read_input_tokens
+        table.add_row(f"{written}", f"{read}", f"{used.input_tokens}", f"{told.first:.2f} s")
+        out.print()
+    out.print()
     out.print(table)
 
 

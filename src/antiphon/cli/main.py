@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import antiphon
-from antiphon.cli import audit, demo, doctor, keys, models, reports, requestlogs, serve, workspaces
+from antiphon.cli import audit, cache, demo, doctor, keys, models, reports, requestlogs, serve, workspaces
 from antiphon.cli.options import console
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(requestlogs.app, name="logs")
+app.add_typer(cache.app, name="cache")
 
 
 def _version(asked: bool) -> None:

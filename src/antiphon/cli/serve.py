@@ -55,6 +55,10 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+#: After how many new objects, and how many such rounds, memory is looked through.
+_COLLECTED_AT = (100_000, 50, 100)
+
+
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
@@ -87,6 +91,9 @@ async def run(settings: Settings) -> None:
                 # would hold all answers up for tens of milliseconds.
                 gc.collect()
                 gc.freeze()
+                # A large request is parsed into hundreds of thousands of objects: looked through as often as Python
+                # does by itself, that takes several times as long, in one go.
+                gc.set_threshold(*_COLLECTED_AT)
                 _take_connections(listener, settings)
                 # Last of all, so that a start that fails has not made a key that nobody was shown.
                 key = await first_key(settings, name="first start") if is_loopback(settings.host) else None

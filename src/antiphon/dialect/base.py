@@ -21,7 +21,7 @@ Rules of the shape (contract `messages-and-inference.md` 3.1, 3.2, 3.4 and `plat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import ClassVar, TypeAlias
 
@@ -46,7 +46,7 @@ from antiphon.wire.blocks import (
 from antiphon.wire.request import Conversation, InputMessage, Role
 
 ATTRIBUTION_PREFIX = "x-anthropic-billing-header:"
-#: What the model is told of a deferred tool once it is found, by the name that a reference gives.
+#: What the model is still to be told of a deferred tool when it is found, by the name that a reference gives.
 _Deferred: TypeAlias = dict[str, list[str]]
 _BEFORE_SCHEMA = "# Answer format\n\nYour answer must be one JSON value that fits this JSON Schema:\n"
 _AFTER_SCHEMA = "\nWrite only that JSON value: no other text before or after it, and no code fence around it."
@@ -216,6 +216,19 @@ class Dialect(ABC):
                 pieces.append(Piece(gap, trusted=True))
             pieces.extend(part.pieces)
         return tuple(pieces)
+
+
+def block_paths(conversation: Conversation) -> Iterator[str]:
+    """The path of every block of a request, in the prompt's order: also of those that the model is not shown. A text
+    without blocks is one block."""
+    for index in range(len(conversation.tools)):
+        yield f"tools.{index}"
+    if conversation.system:
+        for index in range(1 if isinstance(conversation.system, str) else len(conversation.system)):
+            yield f"system.{index}"
+    for number, message in enumerate(conversation.messages):
+        for position in range(1 if isinstance(message.content, str) else len(message.content)):
+            yield f"messages.{number}.content.{position}"
 
 
 def _text(text: str, path: str) -> _Part:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from antiphon.core.errors import InvalidRequest
@@ -21,10 +21,11 @@ from antiphon.wire.blocks import (
 from antiphon.wire.sources import PlainText
 
 
-def result_texts(block: ToolResultBlock, path: str, deferred: Mapping[str, Sequence[str]]) -> list[str]:
+def result_texts(block: ToolResultBlock, path: str, deferred: MutableMapping[str, list[str]]) -> list[str]:
     """The texts of a result's content, in its order; none where nothing was returned.
 
-    `deferred` holds the definitions that a `tool_reference` brings, by the name it gives.
+    `deferred` holds the definitions that a `tool_reference` brings, by the name it gives. Each is told once, and taken
+    out of it: told again at every reference, a small request would make a prompt without bounds.
 
     Raises:
         InvalidRequest: content without words, such as an image; names its path.
@@ -34,12 +35,12 @@ def result_texts(block: ToolResultBlock, path: str, deferred: Mapping[str, Seque
     return [_text(part, f"{path}.content.{position}", deferred) for position, part in enumerate(block.content)]
 
 
-def _text(part: ResultBlock, path: str, deferred: Mapping[str, Sequence[str]]) -> str:
+def _text(part: ResultBlock, path: str, deferred: MutableMapping[str, list[str]]) -> str:
     match part:
         case TextBlock():
             return part.text
         case ToolReferenceBlock():
-            found = deferred.get(part.tool_name)
+            found = deferred.pop(part.tool_name, None)
             if not found:
                 return f"The tool {part.tool_name} can be used."
             return "\n".join([f"The tool {part.tool_name} can be used from now on:", *found])

@@ -2,7 +2,7 @@
 
     entrance.admit(caller)          a place among the turns under way                → Pass
     await pass_.request(group, …)   one request of this minute's
-    await pass_.prompt(tokens, …)   the prompt's exact tokens, and the money that the answer can cost at most
+    await pass_.prompt(usage, …)    the prompt's exact tokens, and the money that the answer can cost at most
     pass_.produced(tokens)          tokens as the engine makes them
     await pass_.settle(…)           what it used and cost in the end; the rest is given back
     await pass_.close()             the place
@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from antiphon.core.records import Caller
+from antiphon.core.records import Caller, Usage
 from antiphon.gate.admission import Admission, Ticket
 from antiphon.gate.limits.limiter import Grant, Limiter
 from antiphon.gate.spend.spending import Reservation, Spending
@@ -47,8 +47,8 @@ class Pass:
         """
         self._grant = await self._entrance.limiter.admit(self._caller.scope, group, model)
 
-    async def prompt(self, tokens: int, bound_nano: Callable[[], int]) -> None:
-        """Take a prompt's tokens, those read from a cache left out, and reserve what the answer can cost at most.
+    async def prompt(self, usage: Usage, bound_nano: Callable[[], int]) -> None:
+        """Take a prompt's tokens, and reserve what the answer can cost at most.
 
         Raises:
             RateLimited: the tokens do not fit in this minute, or the tier's cap is reached.
@@ -56,7 +56,7 @@ class Pass:
             LimitsUnavailable, StoreUnavailable: it cannot be told.
         """
         if self._grant is not None:
-            await self._grant.input(tokens)
+            await self._grant.input(self._grant.counted(usage))
         self._reservation = await self._entrance.spending.reserve_at_most(self._caller.scope, bound_nano)
 
     def produced(self, tokens: int) -> bool:
@@ -72,15 +72,16 @@ class Pass:
         """Somebody settles this whatever becomes of the turn: `close` is to give nothing but the place back."""
         self._kept = True
 
-    async def settle(self, cost_nano: int, *, input_tokens: int | None = None, counted: bool = True) -> None:
-        """Say what the turn cost, and what its prompt came to if that is not what was taken. `counted=False`: it failed
+    async def settle(self, cost_nano: int, usage: Usage | None = None, *, counted: bool = True) -> None:
+        """Say what the turn cost, and what it used if that is not what was taken. `counted=False`: it failed
         by our fault, and is no request of anybody's. Never fails; what is settled is settled once."""
         if self._settled:
             return
         self._settled = True
         try:
             if self._grant is not None:
-                await self._grant.settle(input_tokens, counted=counted)
+                tokens = None if usage is None else self._grant.counted(usage)
+                await self._grant.settle(tokens, counted=counted)
         finally:
             if self._reservation is not None:
                 await self._reservation.settle(cost_nano)
@@ -88,7 +89,7 @@ class Pass:
     async def close(self) -> None:
         """Give the place back, and what was taken for a turn that never came to be."""
         if not self._settled and not self._kept:
-            await asyncio.shield(self.settle(0, input_tokens=0, counted=False))
+            await asyncio.shield(self.settle(0, Usage(), counted=False))
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.__exit__(None, None, None)

@@ -32,6 +32,14 @@ class Metrics:
             "antiphon_request_seconds", "From the first byte in to the last byte out", "route"
         )
         self._tokens = self._counter("antiphon_tokens", "Tokens as recorded in the ledger", "model", "kind")
+        self._reused = self._counter(
+            "antiphon_prompt_reused", "Tokens of prompts that the engine did not compute again", "model", "known"
+        )
+        self._shortfall = self._counter(
+            "antiphon_cache_shortfall",
+            "Tokens billed as cache reads that the engine computed again all the same",
+            "model",
+        )
         self._first_token = self._seconds("antiphon_first_token_seconds", "From the seat to the first token", "model")
         self._queue = self._seconds("antiphon_queue_seconds", "Wait for a seat", "model")
         self._outcomes = self._counter("antiphon_turns", "Ended turns by how they ended", "model", "outcome")
@@ -41,8 +49,8 @@ class Metrics:
         self._requests(route, str(status)).inc()
         self._duration(route).observe(seconds)
 
-    def turn(self, record: UsageRecord) -> None:
-        """One turn ended."""
+    def turn(self, record: UsageRecord, *, estimated: bool = False) -> None:
+        """One turn ended. `estimated`: what its engine reused is not told by the library, but reckoned."""
         model, used, attempt = record.served_model, record.usage, record.attempts[-1]
         self._outcomes(model, record.outcome).inc()
         self._tokens(model, "input").inc(used.input_tokens)
@@ -51,6 +59,10 @@ class Metrics:
             self._tokens(model, "cache_read").inc(used.cache_read_tokens)
         if written := used.cache_write_5m_tokens + used.cache_write_1h_tokens:
             self._tokens(model, "cache_write").inc(written)
+        if attempt.reused_tokens is not None:
+            self._reused(model, "estimated" if estimated else "measured").inc(attempt.reused_tokens)
+            if attempt.reused_tokens < used.cache_read_tokens:
+                self._shortfall(model).inc(used.cache_read_tokens - attempt.reused_tokens)
         self._queue(model).observe(attempt.queue_us / 1e6)
         if attempt.first_token_us is not None:
             self._first_token(model).observe(attempt.first_token_us / 1e6)

@@ -5,15 +5,21 @@ A plan is a prompt and a pure function from how the last phase ended to the next
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
 from antiphon.core.errors import PromptTooLong
-from antiphon.core.records import Usage
 from antiphon.engine.contract import Prompt, Sampling
+from antiphon.engine.slots import prompt_ids
+from antiphon.plan.caching.bill import Breakpoint
+from antiphon.plan.caching.index import Cacheable
+from antiphon.plan.caching.positions import Mark, marks, positions
+from antiphon.plan.caching.prefixes import Caching, Prefixes, prefixes
 from antiphon.plan.constraints import Constraints
 from antiphon.plan.phases import Course
 from antiphon.plan.promises import refuse_unkept
-from antiphon.plan.render import Renderer
+from antiphon.plan.render import Rendered, Renderer
 from antiphon.plan.rules import check
 from antiphon.plan.schema.cache import LoweredCache
 from antiphon.plan.schema.outside import Outside
@@ -32,14 +38,17 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn asks of its engine: a prompt, and a course of phases. `max_tokens` is what may be generated in all of
-    them, after clamping."""
+    """What a turn asks of its engine: a prompt of so many tokens, and a course of phases. `max_tokens` is what may be
+    generated in all of them, after clamping. `prefixes` are the request's, where it caches anything or asks about it;
+    `cacheable` is what of the prompt can be cached."""
 
     prompt: Prompt
-    input: Usage
+    tokens: int
     max_tokens: int
     stop_sequences: tuple[str, ...]
     course: Course
+    prefixes: Prefixes | None = None
+    cacheable: Cacheable | None = None
 
 
 class Planner:
@@ -53,8 +62,16 @@ class Planner:
         self._outside = outside or Outside()
         self._constraints = Constraints(renderer, lowered, self._outside)
 
-    def plan(self, request: MessagesRequest, window: int | None = None, *, waits: bool = True) -> Plan:
-        """From a request to what will be asked of the engine. `window`, in tokens, narrows the model's own.
+    def plan(
+        self,
+        request: MessagesRequest,
+        window: int | None = None,
+        caching: Caching | None = None,
+        *,
+        waits: bool = True,
+    ) -> Plan:
+        """From a request to what will be asked of the engine. `window`, in tokens, narrows the model's own. Without
+        `caching` nothing is cached.
 
         A `max_tokens` over the model's maximum is clamped (architecture, "Whose rules"); one that does not fit the
         window behind the prompt is too, and reaching that end is its own stop reason (contract messages-and-inference
@@ -68,6 +85,8 @@ class Planner:
         """
         check(request)
         refuse_unkept(request)
+        found = positions(request)
+        asked = marks(request, found)
         calling, document = self._constraints.of(request, waits=waits)
         window = min(self._limits.window, window or self._limits.window)
         rendered = self._renderer.render(request, window - 1)
@@ -76,9 +95,10 @@ class Planner:
             # One place is kept: an engine cannot read a prompt without making a token.
             raise PromptTooLong(tokens, tokens + room - 1)
         wanted = min(request.max_tokens, self._limits.max_output)
+        keyed = prefixes(request, found, caching) if caching and (asked or request.diagnostics) else None
         return Plan(
             prompt=rendered.prompt,
-            input=Usage(input_tokens=tokens),
+            tokens=tokens,
             max_tokens=min(wanted, room),
             stop_sequences=request.stop_sequences or (),
             course=Course(
@@ -88,6 +108,8 @@ class Planner:
                 calling=calling,
                 document=document,
             ),
+            prefixes=keyed,
+            cacheable=_cacheable(rendered, keyed, asked, caching) if keyed and caching else None,
         )
 
     def count(self, request: Conversation, *, waits: bool = True) -> int:
@@ -99,8 +121,13 @@ class Planner:
         """
         check(request)
         refuse_unkept(request)
+        marks(request, positions(request))
         self._constraints.check(request, waits=waits)
-        return self._renderer.render(request).tokens
+        return self._renderer.count(request)
+
+    def ends(self, request: Conversation) -> Mapping[str, int]:
+        """Where every block of a request ends in its prompt, in tokens, by path."""
+        return {block.path: block.end for block in self._renderer.render(request).blocks}
 
     def close(self) -> None:
         """End what runs outside of this process. Blocks for a moment."""
@@ -115,3 +142,14 @@ class Planner:
             given["top_k"] = min(given["top_k"], _LARGEST_TOP_K)
         base = Sampling() if given else self._limits.sampling
         return msgspec.structs.replace(base, **given)
+
+
+def _cacheable(rendered: Rendered, keyed: Prefixes, asked: Sequence[Mark], caching: Caching) -> Cacheable | None:
+    """What of a prompt can be cached: up to each mark, if that is long enough (contract 7.3)."""
+    breakpoints = [
+        Breakpoint(mark.place, tokens, mark.lifetime)
+        for mark in asked
+        if (tokens := rendered.end_of(keyed.paths[mark.place])) >= caching.minimum
+    ]
+    ids = prompt_ids(rendered.prompt)
+    return Cacheable(caching.scope, keyed.keys, tuple(breakpoints), ids) if breakpoints else None

@@ -55,14 +55,14 @@ class Conditions(msgspec.Struct, frozen=True):
     diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
 
     @classmethod
-    def of(cls, request: MessagesRequest, geography: str | None = None) -> Conditions:
-        """`geography` is where it is served. Fast is served at the standard speed, and says so. Nobody can tell yet
-        why a cache was missed."""
+    def of(cls, request: MessagesRequest, geography: str | None = None, missed: CacheMiss | None = None) -> Conditions:
+        """`geography` is where it is served, `missed` why the cache was. Fast is served at the standard speed, and says
+        so."""
         asked = request.diagnostics
         if asked is None:
             diagnostics: Diagnostics | msgspec.UnsetType | None = msgspec.UNSET
         else:
-            diagnostics = None if asked.previous_message_id is None else Diagnostics(CacheMiss("unavailable"))
+            diagnostics = None if missed is None else Diagnostics(missed)
         return cls(geography, "standard" if request.speed else None, diagnostics)
 
 

@@ -70,9 +70,11 @@ class MessageUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheMiss(msgspec.Struct, frozen=True):
-    """Why the prompt was not read from the cache (contract messages-and-inference 7.9)."""
+    """Why the prompt was not read from the cache (contract messages-and-inference 7.9). The tokens are an estimate, and
+    told of what has changed alone."""
 
     type: str
+    cache_missed_input_tokens: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Diagnostics(msgspec.Struct, frozen=True):

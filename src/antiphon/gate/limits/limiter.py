@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import RateLimited
-from antiphon.core.records import Scope
+from antiphon.core.records import Scope, Usage
 from antiphon.gate.limits.buckets import Bucket, Buckets, Demand, Hold, Level, LimitsUnavailable, Refused, Taken
 from antiphon.gate.limits.headers import lines_of, message_of, retry_after_s
 from antiphon.gate.limits.policy import Policy, Rules
@@ -39,6 +39,12 @@ class Grant:
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The header lines, as the limits stood when this request took its share of them; whole after `input`."""
         return lines_of((*self._levels, *self._input_levels), self._limiter.clock.now_ms())
+
+    def counted(self, usage: Usage) -> int:
+        """What of a prompt counts towards the limits of input: what is read from a cache does not, but for the models
+        of one group (contract messages-and-inference 13)."""
+        counted = usage.input_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+        return counted + usage.cache_read_tokens if self.rules.cache_reads_count else counted
 
     async def input(self, tokens: int) -> None:
         """Take a prompt's tokens: uncached ones and those written to the cache. A second call takes further ones, for

@@ -1,0 +1,186 @@
+"""Which prefixes were written and are alive: the cache as the bill sees it (contract messages-and-inference 7.2, 7.4).
+
+    found = index.look_up(total, cacheable, epoch)   at the start of a request: what is read, and refreshed
+    index.write(found, epoch)                        at the start of its answer: what it wrote can be read
+
+An entry belongs to one workspace, and to one life of the engine's memory (`epoch`): once that is lost the same prefix
+is written again. Its tokens are compared with the prompt's before it is read, so that nothing is billed as read that
+the model would have to read anew. In memory, bounded; every workspace has the same room."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from antiphon.core.clock import Clock
+from antiphon.core.ids import secret
+from antiphon.core.records import Scope, Usage
+from antiphon.plan.caching.bill import Breakpoint, Hit, bill, kept_seconds, written
+from antiphon.plan.caching.positions import SECONDS, Lifetime
+
+#: How far back from a breakpoint an earlier entry is looked for, in positions, the breakpoint's own among them.
+LOOK_BACK = 20
+#: Entries of one workspace, and workspaces: about 250 bytes each. The longest unused go first.
+_ENTRIES = 4096
+_WORKSPACES = 1024
+_DIGEST_BYTES = 16
+
+
+class Cacheable(msgspec.Struct, frozen=True):
+    """What of a planned prompt can be cached: the positions' keys, the breakpoints that are long enough, and the ids of
+    the whole prompt."""
+
+    scope: Scope
+    keys: tuple[bytes, ...]
+    breakpoints: tuple[Breakpoint, ...]
+    ids: list[int]
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the cache is to a request: its usage, what it will write, and for how long its prefix is promised."""
+
+    usage: Usage
+    cacheable: Cacheable | None = None
+    new: tuple[Breakpoint, ...] = ()
+    started: float = 0.0
+    keep_seconds: float = 0.0
+
+
+class _Entry(msgspec.Struct, gc=False):
+    """`until` is on the monotonic clock; `digest` is of the prefix's tokens."""
+
+    tokens: int
+    digest: bytes
+    lifetime: Lifetime
+    until: float
+    epoch: int
+
+
+class CacheIndex:
+    """All entries of one server process."""
+
+    def __init__(self, clock: Clock, *, entries: int = _ENTRIES, workspaces: int = _WORKSPACES) -> None:
+        """`entries`: of one workspace."""
+        self._clock = clock
+        self._most = entries
+        self._most_workspaces = workspaces
+        self._of: OrderedDict[Scope, OrderedDict[bytes, _Entry]] = OrderedDict()
+        #: What keys are made with.
+        self.secret = secret(32).encode()
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._of.values()))
+
+    def look_up(self, total: int, cacheable: Cacheable | None, epoch: int) -> Found:
+        """What a prompt of `total` tokens finds. What is read lives on from now, and so do the entries at the request's
+        own breakpoints before it."""
+        if cacheable is None or not cacheable.breakpoints:
+            return Found(Usage(input_tokens=total))
+        now = self._clock.monotonic()
+        entries = self._entries(cacheable.scope)
+        digests = _Digests(cacheable.ids)
+        hit = self._hit(entries, cacheable, digests, now, epoch)
+        if hit is not None:
+            for mark in cacheable.breakpoints:
+                if mark.place < hit.place:
+                    self._alive(entries, cacheable.keys[mark.place], digests, now, epoch)
+        return Found(
+            bill(total, cacheable.breakpoints, hit),
+            cacheable,
+            tuple(written(cacheable.breakpoints, hit)),
+            now,
+            kept_seconds(cacheable.breakpoints, hit),
+        )
+
+    def write(self, found: Found, epoch: int) -> None:
+        """The answer has begun: what its request wrote can be read from now on, and lives from when the request
+        came."""
+        if found.cacheable is None or not found.new:
+            return
+        digests = _Digests(found.cacheable.ids)
+        entries = self._entries(found.cacheable.scope)
+        for mark in found.new:
+            key = found.cacheable.keys[mark.place]
+            until = found.started + SECONDS[mark.lifetime]
+            entry = _Entry(mark.tokens, digests.of(mark.tokens), mark.lifetime, until, epoch)
+            there = entries.get(key)
+            if there is None or not _outlives(there, entry):
+                entries[key] = entry
+            entries.move_to_end(key)
+        self._shrink(entries)
+
+    def _hit(
+        self, entries: OrderedDict[bytes, _Entry], cacheable: Cacheable, digests: _Digests, now: float, epoch: int
+    ) -> Hit | None:
+        """The longest prefix that is there: from the last breakpoint back, then from the one before it."""
+        for mark in reversed(cacheable.breakpoints):
+            for place in range(mark.place, max(-1, mark.place - LOOK_BACK), -1):
+                entry = self._alive(entries, cacheable.keys[place], digests, now, epoch)
+                if entry is not None:
+                    return Hit(place, entry.tokens, entry.until - now)
+        return None
+
+    def _alive(
+        self,
+        entries: OrderedDict[bytes, _Entry],
+        key: bytes,
+        digests: _Digests,
+        now: float,
+        epoch: int,
+    ) -> _Entry | None:
+        """The entry of a key, if it is there; it lives on from now."""
+        entry = entries.get(key)
+        if entry is None:
+            return None
+        if entry.epoch != epoch or entry.until <= now:
+            del entries[key]
+            return None
+        if digests.of(entry.tokens) != entry.digest:
+            return None
+        entry.until = now + SECONDS[entry.lifetime]
+        entries.move_to_end(key)
+        return entry
+
+    def _entries(self, scope: Scope) -> OrderedDict[bytes, _Entry]:
+        entries = self._of.get(scope)
+        if entries is None:
+            entries = self._of[scope] = OrderedDict()
+            if len(self._of) > self._most_workspaces:
+                _, gone = self._of.popitem(last=False)
+                self.evictions += len(gone)
+        self._of.move_to_end(scope)
+        return entries
+
+    def _shrink(self, entries: OrderedDict[bytes, _Entry]) -> None:
+        while len(entries) > self._most:
+            entries.popitem(last=False)
+            self.evictions += 1
+
+
+def _outlives(there: _Entry, new: _Entry) -> bool:
+    """Whether an entry was written beside this request that holds the same, and longer."""
+    same = (there.epoch, there.tokens, there.digest) == (new.epoch, new.tokens, new.digest)
+    return same and there.until > new.until
+
+
+class _Digests:
+    """Digests of a prompt's beginnings."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._ids = array("I", ids)
+        self._known: dict[int, bytes] = {}
+
+    def of(self, tokens: int) -> bytes:
+        """Of so many tokens; of a shorter prompt, of all there are, which is nobody's."""
+        found = self._known.get(tokens)
+        if found is None:
+            if tokens > len(self._ids):
+                return b""
+            data = memoryview(self._ids)[:tokens].cast("B")
+            found = self._known[tokens] = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+        return found
