@@ -19,6 +19,7 @@ from antiphon.core.clock import Clock, SystemClock
 from antiphon.core.errors import Overloaded
 from antiphon.core.ids import Ids
 from antiphon.core.settings import Settings
+from antiphon.engine.contract import TellsRemembered
 from antiphon.gate.feed_pool import FeedPool
 from antiphon.gate.identity import Gate
 from antiphon.gate.rights import demand
@@ -258,6 +259,25 @@ class App:
             {n: h.waiting for n, h in healths.items()},
         )
         yield _gauge("antiphon_engine_restarts", "Restarts of the engine", {n: h.restarts for n, h in healths.items()})
+        engines = {name: model.engine for name, model in self.parts.models.items()}
+        remembered = {name: e.remembered() for name, e in engines.items() if isinstance(e, TellsRemembered)}
+        yield _gauge(
+            "antiphon_engine_remembered_prompts",
+            "Prompts that the engine remembers",
+            {n: r.prompts for n, r in remembered.items()},
+        )
+        yield _gauge(
+            "antiphon_engine_remembered_bytes",
+            "Memory of what it remembers, where that is known",
+            {n: r.bytes for n, r in remembered.items()},
+        )
+        yield _gauge(
+            "antiphon_engine_remembered_evictions",
+            "Prompts given up for want of room",
+            {n: r.evictions for n, r in remembered.items()},
+        )
+        yield _count("antiphon_cache_entries", "Prefixes that can be read from the cache", len(self.parts.cache))
+        yield _count("antiphon_cache_evictions", "Entries given up for want of room", self.parts.cache.evictions)
         yield _count("antiphon_turns_open", "Turns under way", self.parts.entrance.admission.open_turns)
         failures, owed = self._governance.figures()
         yield _count("antiphon_limits_store_failures", "Calls that the limits' server did not answer", failures)

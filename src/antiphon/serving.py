@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from antiphon.core.clock import Clock
-from antiphon.core.errors import InvariantBroken, SettingsError, invariant
+from antiphon.core.errors import InvariantBroken, SettingsError, WeightsError, invariant
 from antiphon.core.settings import Settings, variable
 from antiphon.dialect import dialect_named
 from antiphon.engine import agreement, choice, memory, preparing, weights
@@ -111,9 +111,28 @@ def engine_of(settings: Settings, entry: ModelEntry, path: Path) -> choice.Choic
 
 
 def prepared_folder(settings: Settings, entry: ModelEntry, path: Path) -> Path | None:
-    """Where a model's weights lie that were made ready for OpenVINO, if they were."""
+    """Where a model's weights lie that were packed anew for OpenVINO, if they were; with a place for a salt or before
+    there were salts."""
     digest = weights.digest(entry.weights, models_folder(settings))
-    return preparing.prepared(path, digest) if digest else None
+    if not digest:
+        return None
+    return preparing.prepared(path, digest) or preparing.prepared(path, digest, preparing.UNSALTED)
+
+
+def _salting(settings: Settings, entry: ModelEntry, path: Path, *, packed: bool) -> Callable[[], Awaitable[str]]:
+    """What has a model ready for OpenVINO with a place for a salt, before it is started: the first time that takes
+    seconds, or what reading the file takes."""
+    digest = weights.digest(entry.weights, models_folder(settings))
+    converter = preparing.CONVERTER if packed else preparing.AS_READ
+
+    async def make_ready() -> str:
+        try:
+            return str(await preparing.prepare(path, digest or "", converter=converter))
+        except WeightsError as error:
+            _log.warning("engine.unsalted", model=entry.name, reason=error.message)
+            return str(prepared_folder(settings, entry, path) or "")
+
+    return make_ready
 
 
 def fit(settings: Settings, entry: ModelEntry, path: Path, chosen: choice.Choice, budget_bytes: int) -> memory.Fit:
@@ -165,12 +184,14 @@ def _embedded(
             end_tokens=vocabulary.end_tokens,
             markup_tokens=vocabulary.markup_tokens,
             chunk_tokens=settings.prompt_chunk or _chunk(chosen.engine, path),
-            prepared_path=str(ready) if ready is not None else "",
             properties=_properties(settings, prepared=ready is not None) if chosen.engine == "openvino" else {},
+            saved_bytes=sized.saved_bytes,
+            token_bytes=sized.token_bytes,
         ),
         tokenizer.encode,
         clock,
         tokenizer.made_bytes,
+        _salting(settings, entry, path, packed=ready is not None) if chosen.engine == "openvino" else None,
     )
     resident = ResidentEngine(
         entry.name, engine, sized.need, residents, clock, lambda: agreement.check(entry.name, engine, tokenizer)

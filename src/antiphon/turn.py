@@ -207,6 +207,7 @@ class Turn:
         part = self._plan.course.first()
         while not isinstance(part, Done):
             part = self._plan.course.next(part, await self._phase(seat, part, sink))
+        self._begin()  # also an answer that the platform wrote alone
         if part.used is not None:
             self._answer.output_tokens = part.used
         return part.stop_reason
@@ -265,7 +266,7 @@ class Turn:
                 await self._parts.journal.append(record)
         finally:
             await self._pass.settle(record.cost.total_nano, record.usage, counted=counted)
-        self._parts.metrics.turn(record)
+        self._parts.metrics.turn(record, estimated=self._model.engine.describe().reuse_estimated)
 
     def _cost(self, usage: Usage, at_ms: int) -> Cost:
         return self._route.price.cost(usage, at_ms, Terms(geography=self._geography))

@@ -51,7 +51,16 @@ def fitted(budget: int, *, engine: EngineName = "llama_cpp", seats: int = 4, win
 
 
 def test_with_much_memory_every_seat_has_its_window() -> None:
-    assert fitted(100 * GIB) == memory.Fit(32_768, 4 * 32_768, fitted(100 * GIB).need)
+    sized = fitted(100 * GIB)
+    assert (sized.window, sized.pool_tokens) == (32_768, 4 * 32_768)
+
+
+def test_prompts_are_kept_beside_the_cache_in_what_is_left() -> None:
+    much, tight = fitted(100 * GIB), fitted(2 * GIB)
+    assert much.saved_bytes == 100 * GIB // 8
+    assert much.need < 100 * GIB
+    assert tight.saved_bytes < tight.token_bytes, "the window took all"
+    assert fitted(100 * GIB, engine="openvino").saved_bytes == 0
 
 
 def test_one_window_is_had_beyond_the_share_of_the_cache() -> None:
@@ -79,7 +88,7 @@ def test_what_is_sized_fits_the_budget(budget: int, seats: int, window: int, eng
         assert budget < 6 * GIB
         return
     assert sized.need <= budget
-    assert 0 < sized.window <= sized.pool_tokens <= max(window, seats * window)
+    assert 0 < sized.window <= sized.pool_tokens <= seats * window * (2 if engine == "openvino" else 1)
     assert sized.window == window or sized.window >= 2048
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from antiphon.core.errors import WeightsError
-from antiphon.engine.preparing import Prepared, folder_of, prepare, prepared
+from antiphon.engine.preparing import AS_READ, UNSALTED, Figures, Prepared, folder_of, prepare, prepared
 
 _DIGEST = "5" * 64
 
@@ -68,6 +68,28 @@ def converter(tmp_path: Path, middle: str = "", end: str = _END) -> tuple[str, .
     return (sys.executable, str(script))
 
 
+def was_told(tmp_path: Path) -> str:
+    """What `converter` was told to do, if it wrote that down."""
+    return (tmp_path / "how").read_text()
+
+
+def writing_down(tmp_path: Path) -> tuple[str, ...]:
+    """A converter that does."""
+    return converter(tmp_path, f"open({str(tmp_path / 'how')!r}, 'w').write(sys.argv[-3])")
+
+
+def made_before(gguf: Path, digest: str = _DIGEST) -> Path:
+    """What was made before there were salts, whole."""
+    folder = folder_of(gguf, UNSALTED)
+    folder.mkdir()
+    sizes = {"openvino_model.xml": 3, "openvino_model.bin": 5}
+    for name, size in sizes.items():
+        (folder / name).write_bytes(b"o" * size)
+    note = Prepared(digest, UNSALTED, sizes, Figures(0.1, 0.9, 256, 7, 1))
+    (folder / "prepared.json").write_bytes(msgspec.json.encode(note))
+    return folder
+
+
 def runs(gguf: Path) -> list[int]:
     """The process ids of the converters that ran."""
     note = Path(f"{gguf}.runs")
@@ -108,7 +130,7 @@ def test_a_result_has_its_name_only_when_it_is_whole(gguf: Path, tmp_path: Path)
     folder = asyncio.run(prepare(gguf, _DIGEST, progress, program=converter(tmp_path)))
     assert told == [("reading", 0.25), ("ready", 1.0)]
     assert seen == [None, folder]
-    assert folder == gguf.parent / "abc-Model[1].Q4.openvino-u4g128-v1"
+    assert folder == gguf.parent / "abc-Model[1].Q4.openvino-u4g128-v2"
     assert sorted(path.name for path in folder.iterdir()) == [
         "openvino_model.bin", "openvino_model.xml", "prepared.json",
     ]  # fmt: skip
@@ -152,6 +174,34 @@ def test_what_a_kill_and_older_converters_left_is_swept_away(gguf: Path, tmp_pat
     made = asyncio.run(prepare(gguf, _DIGEST, lambda *_: there.append(older.exists()), program=converter(tmp_path)))
     assert there == [True, False]  # an older result serves until the new one is there
     assert leftovers(gguf) == sorted([made.name, *(folder.name for folder in others)])
+
+
+def test_what_was_made_without_a_salt_is_no_result_and_is_given_one(gguf: Path, tmp_path: Path) -> None:
+    old = made_before(gguf)
+    assert prepared(gguf, _DIGEST) is None
+    folder = asyncio.run(prepare(gguf, _DIGEST, program=writing_down(tmp_path)))
+    assert was_told(tmp_path) == f"salt={old}"
+    assert (folder, prepared(gguf, _DIGEST)) == (folder_of(gguf), folder)
+    assert leftovers(gguf) == [folder.name]
+
+
+@pytest.mark.parametrize("damage", ["another file's", "short"])
+def test_what_was_made_without_a_salt_and_is_not_whole_is_made_anew(gguf: Path, tmp_path: Path, damage: str) -> None:
+    old = made_before(gguf, "0" * 64 if damage == "another file's" else _DIGEST)
+    if damage == "short":
+        os.truncate(old / "openvino_model.bin", 2)
+    asyncio.run(prepare(gguf, _DIGEST, program=writing_down(tmp_path)))
+    assert was_told(tmp_path) == "rewrite"
+
+
+def test_weights_that_stay_as_they_are_have_a_folder_of_another_name(gguf: Path, tmp_path: Path) -> None:
+    folder = asyncio.run(prepare(gguf, _DIGEST, converter=AS_READ, program=writing_down(tmp_path)))
+    assert was_told(tmp_path) == "as-read"
+    assert folder.name == "abc-Model[1].Q4.openvino-as-read-v1"
+    assert prepared(gguf, _DIGEST, AS_READ) == folder
+    assert prepared(gguf, _DIGEST) is None  # nothing was packed anew
+    assert asyncio.run(prepare(gguf, _DIGEST, converter=AS_READ, program=writing_down(tmp_path))) == folder
+    assert len(runs(gguf)) == 1
 
 
 def test_two_tasks_make_it_once(gguf: Path, tmp_path: Path) -> None:
@@ -274,6 +324,60 @@ def test_the_smallest_model_is_prepared_and_answers(smol_copy: Path) -> None:
     assert note.figures.peak_bytes > 10 << 20
     assert leftovers(smol_copy) == [folder.name]  # the library left nothing beside the file
     assert prepared(smol_copy, _DIGEST) == folder
+
+
+def unsalted(tmp_path: Path) -> tuple[str, ...]:
+    """The converter as it was before there were salts."""
+    return altered(tmp_path, "real.add_salt = lambda model: 0")
+
+
+@pytest.mark.real
+@needs_openvino
+def test_a_salt_is_added_to_what_had_none(smol_copy: Path, tmp_path: Path) -> None:
+    from antiphon.engine.children.openvino_salt import bits_of  # not where OpenVINO is not installed
+
+    without = asyncio.run(prepare(smol_copy, _DIGEST, converter=AS_READ, program=unsalted(tmp_path)))
+    assert bits_of(without / "openvino_model.xml") == 0
+    old = folder_of(smol_copy, UNSALTED)
+    without.rename(old)
+    note = msgspec.json.decode((old / "prepared.json").read_bytes(), type=Prepared)
+    (old / "prepared.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(note, converter=UNSALTED)))
+    told: list[str] = []
+    folder = asyncio.run(prepare(smol_copy, _DIGEST, lambda step, _: told.append(step)))
+    assert list(dict.fromkeys(told)) == ["salting", "checking", "ready"]
+    assert bits_of(folder / "openvino_model.xml") == 16  # for 49,152 tokens
+    figures = msgspec.json.decode((folder / "prepared.json").read_bytes(), type=Prepared).figures
+    assert (figures.nats, figures.tokens) == (note.figures.nats, 256)
+    assert leftovers(smol_copy) == [folder.name]
+
+
+@pytest.mark.real
+@needs_openvino
+@pytest.mark.parametrize(
+    ("made_so", "reason"),
+    [
+        # In the vocabulary's range it is right; the processor computes it in floats, which is seen under a salt alone.
+        ("floor_mod(numbers, {})", "another way under a salt"),
+        # Right but for the last of the vocabulary.
+        ("bitwise_and(numbers, {})", "not as it was made"),
+    ],
+)
+def test_a_salt_that_changes_answers_is_caught(smol_copy: Path, tmp_path: Path, made_so: str, reason: str) -> None:
+    constant = "plain.constant(numpy.array({}, dtype=numpy.int64))".format(49152 if "mod" in made_so else 32767)
+    change = f"""
+import numpy
+from antiphon.engine.children import openvino_salt as salt
+plain = salt.opset13
+class Changed:
+    constant = staticmethod(plain.constant)
+    @staticmethod
+    def bitwise_and(numbers, mask):
+        return plain.{made_so.format(constant)}
+salt.opset13 = Changed
+"""
+    with pytest.raises(WeightsError, match=reason):
+        asyncio.run(prepare(smol_copy, _DIGEST, converter=AS_READ, program=altered(tmp_path, change)))
+    assert leftovers(smol_copy) == []
 
 
 #: Ways in which a conversion goes wrong and still runs at full speed.

@@ -142,8 +142,8 @@ async def test_a_grammar_may_follow_free_text_on_the_same_seat(body: Body, desk:
     finish = second[-1].finish
     assert finish is not None
     assert finish.reason == "stop"
-    if finish.reused_tokens is not None:
-        assert finish.reused_tokens >= prompt.tokens
+    if not desk.engine.describe().reuse_estimated:
+        assert finish.reused_tokens is None or finish.reused_tokens >= prompt.tokens
     assert third[-1].finish is not None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -120,7 +120,8 @@ class Seat(Protocol):
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
-    """What a body promises about itself."""
+    """What a body promises about itself. `reuse_estimated`: the reuse it reports is what it reckons in whole blocks,
+    since its library does not tell."""
 
     engine: str
     model: str
@@ -130,6 +131,16 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     reports_ids: bool
     grammar: bool = False
     logprobs: bool = False
+    reuse_estimated: bool = False
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """How much an engine holds of prompts, for metrics: how many, their bytes where they are known, and how many were
+    given up for room so far."""
+
+    prompts: int = 0
+    bytes: int = 0
+    evictions: int = 0
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,3 +180,10 @@ class Engine(Protocol):
         ...
 
     async def stop(self) -> None: ...
+
+
+@runtime_checkable
+class TellsRemembered(Protocol):
+    """A body that knows how much its library holds of prompts."""
+
+    def remembered(self) -> Remembered: ...

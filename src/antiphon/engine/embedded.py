@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 
 import msgspec
+import structlog
 
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed, Overloaded, invariant
@@ -24,6 +25,7 @@ from antiphon.engine.contract import (
     Phase,
     Priority,
     Prompt,
+    Remembered,
     Step,
 )
 from antiphon.engine.frames import (
@@ -36,14 +38,20 @@ from antiphon.engine.frames import (
     Progress,
     Renewed,
     Report,
+    Restored,
+    Saved,
     Tokenize,
     Tokenized,
     Tokens,
 )
 from antiphon.engine.grammar import check
+from antiphon.engine.saved_prefixes import SavedPrefixes
 from antiphon.engine.seats import Lease, SeatQueue
+from antiphon.engine.shared_prefixes import SharedPrefixes
 from antiphon.engine.slots import Remembers, SlotCaches, SlotSeat, made_ids, prompt_ids
 from antiphon.engine.supervisor import Supervisor
+
+_log = structlog.get_logger()
 
 #: Prompt tokens that a library computes in one go, where it is not told.
 _CHUNK = 128
@@ -53,7 +61,8 @@ _PATIENCE = 3
 
 class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How one embedded model is run. `window` and `pool_tokens` are in tokens, times in seconds. `backlog` is how many
-    reports of one seat may lie untaken: beyond it the reader is stuck, and the generation is given up."""
+    reports of one seat may lie untaken: beyond it the reader is stuck, and the generation is given up. `saved_bytes`
+    is room for prompts that are kept beside the seats, where the library can; a token takes `token_bytes` of it."""
 
     module: str
     engine: str
@@ -74,6 +83,8 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     properties: dict[str, str] = {}
     markup_tokens: tuple[int, ...] = ()
     backlog: int = 4096
+    saved_bytes: int = 0
+    token_bytes: int = 0
 
 
 class EmbeddedEngine:
@@ -85,14 +96,19 @@ class EmbeddedEngine:
         encode: Callable[[str], list[int]],
         clock: Clock,
         decode: Callable[[int], bytes] = lambda _: b"",
+        make_ready: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        """`encode` and `decode` are the model's tokenizer: text to ids, and what one made token adds to the text."""
+        """`encode` and `decode` are the model's tokenizer: text to ids, and what one made token adds to the text.
+        `make_ready` is waited for before each start, and tells the `prepared_path` of it."""
         self._settings = settings
         self._encode = encode
         self._decode = decode
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, asyncio.Queue[Report]] = {}
-        self._remembers: Remembers = SlotCaches(settings.seats, clock)
+        self._saved = _saved(settings, clock)
+        self._shared = SharedPrefixes() if settings.engine == "openvino" else None
+        self._remembers: Remembers = self._saved or self._shared or SlotCaches(settings.seats, clock)
+        self._make_ready = make_ready
         self._epoch = 0
         self._seats = SeatQueue(
             seats=settings.seats,
@@ -133,10 +149,11 @@ class EmbeddedEngine:
             model=s.model,
             window=s.window,
             seats=s.seats,
-            reports_reuse=s.engine == "llama_cpp",
+            reports_reuse=True,
             reports_ids=True,
             grammar=True,
             logprobs=True,
+            reuse_estimated=self._shared is not None,
         )
 
     def health(self) -> Health:
@@ -149,8 +166,14 @@ class EmbeddedEngine:
             epoch=self._epoch,
         )
 
+    def remembered(self) -> Remembered:
+        """See `contract.TellsRemembered`."""
+        return self._remembers.held()
+
     async def start(self) -> None:
         self._seats.close()
+        if self._make_ready is not None:
+            self.supervisor.load = msgspec.structs.replace(self.load, prepared_path=await self._make_ready())
         await self.supervisor.start()
 
     async def stop(self) -> None:
@@ -171,7 +194,8 @@ class EmbeddedEngine:
         async with self._seats.lease(
             scope, needed, lambda free: self._remembers.best(free, scope, ids), cold, priority
         ) as lease:
-            yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
+            with self._saved.seated(lease.number) if self._saved else nullcontext():
+                yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
 
     async def tokenize(self, text: str) -> list[int]:
         """The engine's own ids for `text`, control tokens recognised. For checks, not for prompts.
@@ -213,11 +237,19 @@ class EmbeddedEngine:
                     phase.grammar,
                     phase.logprobs,
                     placed.salt,
+                    placed.known,
                 )
             )
             self.supervisor.worked()
             while not finished:
-                step = self._step(await inbox.get())
+                report = await inbox.get()
+                if self._saved is not None:
+                    self._saved.heard(lease.number, report)
+                if self._shared is not None:
+                    self._shared.heard(lease.number, report)
+                    if isinstance(report, Done):
+                        report = msgspec.structs.replace(report, reused=placed.known)
+                step = self._step(report)
                 if step is None:
                     continue
                 lease.warm()
@@ -228,6 +260,8 @@ class EmbeddedEngine:
             raise
         finally:
             self._close(request)
+            if self._shared is not None:
+                self._shared.ended(lease.number)
             if not finished and self.supervisor.ready:
                 self.supervisor.send(Cancel(request))
 
@@ -261,6 +295,10 @@ class EmbeddedEngine:
     def reported(self, report: Report) -> None:
         if isinstance(report, Renewed):
             self._forget()
+        if self._saved is not None and isinstance(report, Saved | Restored):
+            for command in self._saved.heard(None, report):
+                if self.supervisor.ready:
+                    self.supervisor.send(command)
         inbox = self._inboxes.get(getattr(report, "request", 0))
         if inbox is None:
             return  # cancelled meanwhile
@@ -278,17 +316,34 @@ class EmbeddedEngine:
             self.supervisor.send(Cancel(request))
 
     def ready(self) -> None:
+        if not self.supervisor.remembers:
+            _log.warning("engine.forgetful", model=self._settings.model, why="no salt keeps its prompts apart")
         self._forget()
         self._seats.open()
 
     def _forget(self) -> None:
         self._epoch += 1
+        if self._shared is not None:
+            self._shared.resize(self._settings.pool_tokens if self.supervisor.remembers else 0)
         self._remembers.forget()
 
     def lost(self, reason: str) -> None:
         self._seats.close()
         for request in list(self._inboxes):
             self.reported(Failed(request, reason))
+
+
+def _saved(settings: EmbeddedSettings, clock: Clock) -> SavedPrefixes | None:
+    """The account of a library that saves slots."""
+    if settings.engine != "llama_cpp":
+        return None
+    return SavedPrefixes(
+        settings.seats,
+        clock,
+        room=settings.saved_bytes,
+        token_bytes=settings.token_bytes,
+        pool_tokens=settings.pool_tokens,
+    )
 
 
 def _step(report: Report) -> Step | None:

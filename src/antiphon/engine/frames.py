@@ -42,7 +42,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Run a prompt on a seat. Without `reuse` nothing that the seat computed before may be used. Where a library shares
-    what it computed between all seats, only prompts of the same `salt` may share it."""
+    what it computed between all seats, only prompts of the same `salt` may share it; `known` is how much of the prompt
+    it most likely has."""
 
     request: int
     seat: int
@@ -54,10 +55,39 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     grammar: Grammar | None = None
     logprobs: bool = False
     salt: int = 0
+    known: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     request: int
+
+
+class Save(msgspec.Struct, frozen=True, tag="save"):
+    """Keep what a seat holds under a number that we choose, in place of what was there. Told with `Saved`. What comes
+    later for this seat waits for it; so it does with the next two."""
+
+    seat: int
+    place: int
+
+
+class Restore(msgspec.Struct, frozen=True, tag="restore"):
+    """Put what was kept under a number into a seat, which may be another than it came from. Told with `Restored`.
+    Where it fails, the next `Generate` on the seat uses nothing that is there."""
+
+    seat: int
+    place: int
+
+
+class Erase(msgspec.Struct, frozen=True, tag="erase"):
+    """Have a seat that nobody uses hold nothing, so that others have its room."""
+
+    seat: int
+
+
+class Drop(msgspec.Struct, frozen=True, tag="drop"):
+    """What is kept under a number is not wanted any more."""
+
+    place: int
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
@@ -71,18 +101,23 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
     request: int
 
 
-Command: TypeAlias = Load | Generate | Cancel | Tokenize | Ping
+Command: TypeAlias = Load | Generate | Cancel | Save | Restore | Erase | Drop | Tokenize | Ping
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    pass
+    """The first report. `remembers`: whether the library may remember prompts; not where it could not keep those of
+    different salts apart."""
+
+    remembers: bool = True
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """A chunk of the prompt has been computed. `reused`: tokens that needed not be, where the library tells."""
+    """A chunk of the prompt has been computed. `reused`: tokens that needed not be, where the library tells.
+    `computed`: how far it has come, those included."""
 
     request: int
     reused: int | None
+    computed: int = 0
 
 
 class Made(msgspec.Struct, frozen=True, tag="made"):
@@ -106,6 +141,23 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     request: int
     reason: str
     reused: int | None
+
+
+class Saved(msgspec.Struct, frozen=True, tag="saved"):
+    """What a seat held is kept: so many tokens, in so many bytes. Of no tokens nothing is kept; without bytes, since it
+    could not be."""
+
+    place: int
+    tokens: int
+    bytes: int
+
+
+class Restored(msgspec.Struct, frozen=True, tag="restored"):
+    """A seat holds what was kept: so many tokens. None: it could not be put back."""
+
+    seat: int
+    place: int
+    tokens: int
 
 
 class Tokenized(msgspec.Struct, frozen=True, tag="tokenized"):
@@ -132,7 +184,7 @@ class Renewed(msgspec.Struct, frozen=True, tag="renewed"):
     grammars: int
 
 
-Report: TypeAlias = Loaded | Renewed | Progress | Made | Tokens | Done | Tokenized | Pong | Failed
+Report: TypeAlias = Loaded | Renewed | Progress | Made | Tokens | Done | Saved | Restored | Tokenized | Pong | Failed
 
 M = TypeVar("M")
 _encoder = msgspec.msgpack.Encoder()

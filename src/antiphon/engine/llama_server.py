@@ -22,7 +22,17 @@ from antiphon.core.errors import EngineFailed, Overloaded, invariant
 from antiphon.core.ids import secret
 from antiphon.core.records import Scope
 from antiphon.engine import agreement
-from antiphon.engine.contract import Description, EngineEvent, Health, Phase, Priority, Prompt, Sampling, Step
+from antiphon.engine.contract import (
+    Description,
+    EngineEvent,
+    Health,
+    Phase,
+    Priority,
+    Prompt,
+    Remembered,
+    Sampling,
+    Step,
+)
 from antiphon.engine.grammar import check
 from antiphon.engine.llama_http import Away, Call, LlamaHttp, Props
 from antiphon.engine.llama_stream import CompletionReader, completion
@@ -125,6 +135,10 @@ class LlamaServerEngine:
             restarts=max(0, self._epoch - 1),
             epoch=self._epoch,
         )
+
+    def remembered(self) -> Remembered:
+        """See `contract.TellsRemembered`."""
+        return self._caches.held()
 
     async def start(self) -> None:
         """Wait for the server, and see that it is the right one.

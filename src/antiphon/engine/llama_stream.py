@@ -47,11 +47,13 @@ _chunks = msgspec.json.Decoder(_Chunk)
 
 
 class Heard(msgspec.Struct):
-    """What one read of the stream brought. `reused` is told while the prompt is computed: tokens that needed not be."""
+    """What one read of the stream brought. `reused` is told while the prompt is computed: tokens that needed not be;
+    `computed`: how far it has come, those included."""
 
     events: list[EngineEvent]
     reused: int | None = None
     finish: Finish | None = None
+    computed: int = 0
 
     @property
     def empty(self) -> bool:
@@ -128,6 +130,7 @@ class CompletionReader:
             raise EngineFailed("error: " + bytes(chunk.error)[:300].decode(errors="replace"))
         if chunk.prompt_progress is not None:
             heard.reused = self._reused = chunk.prompt_progress.cache
+            heard.computed = chunk.prompt_progress.processed
             return
         # A character that spans tokens comes whole with its last token, and only that one's id is told.
         tokens = chunk.tokens_predicted - self._counted

@@ -21,12 +21,16 @@ from antiphon.engine.gguf import Value
 _SHARE = 0.75
 #: The share of the budget that one model's cache may take beyond its first window.
 _CACHE_SHARE = 1 / 8
+#: The share of the budget that prompts may take which are kept beside the cache, where a library can and there is room.
+_SAVED_SHARE = 1 / 8
 #: A process of ours with a library in it and no model.
 _PROCESS_BYTES = 256 * 2**20
 #: What a library holds per byte of the file at its worst moment, while it loads.
 _WEIGHTS_FACTOR = {"llama_cpp": 1.1, "openvino": 3.6, "prepared": 2.3}
 #: Bytes per element of the cache: 16 bits in llama.cpp; 8 bits and their scales in OpenVINO.
 _ELEMENT_BYTES = {"llama_cpp": 2.0, "openvino": 1.2}
+#: How often as much as all seats could use at once: OpenVINO keeps prompts of earlier requests in the same cache.
+_REMEMBERED = {"llama_cpp": 1, "openvino": 2}
 #: Less than this is no window to answer in.
 _LEAST_WINDOW = 2048
 #: A limit that says it is none, as cgroup v1 writes it.
@@ -48,11 +52,14 @@ SIZE_KEYS = (
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """How one model is run within a budget: `window` and `pool_tokens` in tokens, `need` in bytes, all in all."""
+    """How one model is run within a budget: `window` and `pool_tokens` in tokens, `need` in bytes, all in all;
+    `saved_bytes` of them for prompts kept beside the cache, of which a token takes `token_bytes`."""
 
     window: int
     pool_tokens: int
     need: int
+    saved_bytes: int = 0
+    token_bytes: int = 0
 
 
 def budget(asked: int) -> int:
@@ -111,8 +118,9 @@ def fit(
     seats: int,
     budget_bytes: int,
 ) -> Fit:
-    """Size a model's cache: as much as its seats could use, within its share; one window at least, and a smaller
-    window where not even that fits.
+    """Size a model's cache: as much as its seats could use and it could remember, within its share; one window at
+    least, and a smaller window where not even that fits. Prompts are kept beside it in what is left, within their own
+    share.
 
     Raises:
         WeightsError: the model does not fit the budget with any window worth having.
@@ -127,5 +135,8 @@ def fit(
             f"the model needs {needed:.1f} GB of memory and the budget of all models is {budget_bytes / 1e9:.1f} GB "
             "(setting `memory`)"
         )
-    pool = min(max(min(seats * window, share), window), room)
-    return Fit(min(window, pool), pool, weights + pool * per_token)
+    wanted = seats * window * _REMEMBERED[engine]
+    pool = min(max(min(wanted, share), window), room)
+    need = weights + pool * per_token
+    saved = min(int(budget_bytes * _SAVED_SHARE), budget_bytes - need) if engine == "llama_cpp" else 0
+    return Fit(min(window, pool), pool, need + saved, saved, per_token)

@@ -5,8 +5,10 @@ the file's size in memory (3.9 GB for 1.1 GB, at the library's own reading of th
 result answers like the file that it was made of. Where that fails, the GGUF file can be used as it is; nothing here
 decides that.
 
-Beside `<stem>.gguf`, `<stem>.openvino-u4g128-v1/` is a finished result, whole and checked; it gets this name last. The
-version is of the converter: a better one replaces what an older one made. With `.unfinished` behind it, it is work
+Beside `<stem>.gguf`, `<stem>.openvino-u4g128-v2/` is a finished result, whole and checked; it gets this name last. The
+version is of the converter: a better one replaces what an older one made. Version 1 had no place for a salt
+(`docs/design/0014`), and is copied with one, in seconds. Weights that the library is fast at as they are get
+`<stem>.openvino-as-read-v1/`: the model as it has read it, with such a place. With `.unfinished` behind it, it is work
 under way, or left by a kill and swept away by the next run. The file's own lock is held meanwhile.
 """
 
@@ -34,7 +36,11 @@ from antiphon.engine.weights import locked
 Progress: TypeAlias = Callable[[str, float], None]
 """Called in the event loop with the step's name and how much of the whole is done, from 0 to 1."""
 
-CONVERTER = "openvino-u4g128-v1"
+CONVERTER = "openvino-u4g128-v2"
+#: The same without a place for a salt.
+UNSALTED = "openvino-u4g128-v1"
+#: For weights that are to stay as they are.
+AS_READ = "openvino-as-read-v1"
 PROGRAM = (sys.executable, "-m", "antiphon.engine.children.openvino_prepare")
 #: What the work needs on the disk, as a multiple of the file: the model as the library saves it, and the result.
 DISK_FACTOR = 2.5
@@ -79,21 +85,25 @@ class Prepared(msgspec.Struct, frozen=True):
     figures: Figures
 
 
-def folder_of(path: Path) -> Path:
+def folder_of(path: Path, converter: str = CONVERTER) -> Path:
     """Where the result for a GGUF file lies once it is made."""
-    return path.with_name(f"{path.stem}.{CONVERTER}")
+    return path.with_name(f"{path.stem}.{converter}")
 
 
-def prepared(path: Path, digest: str) -> Path | None:
+def prepared(path: Path, digest: str, converter: str = CONVERTER) -> Path | None:
     """The finished folder for the GGUF file with this SHA-256, or None. Cheap: names and sizes are looked at."""
-    folder = folder_of(path)
+    folder = folder_of(path, converter)
     try:
-        note = msgspec.json.decode((folder / _NOTE).read_bytes(), type=Prepared)
-        if note.source_sha256 != digest or note.converter != CONVERTER or note.sizes != _sizes(folder):
+        note = _note(folder)
+        if note.source_sha256 != digest or note.converter != converter or note.sizes != _sizes(folder):
             return None
     except (OSError, msgspec.MsgspecError):
         return None
     return folder
+
+
+def _note(folder: Path) -> Prepared:
+    return msgspec.json.decode((folder / _NOTE).read_bytes(), type=Prepared)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -109,10 +119,12 @@ async def prepare(
     digest: str,
     progress: Progress = _silent,
     *,
+    converter: str = CONVERTER,
     program: Sequence[str] = PROGRAM,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Path:
-    """Have the folder for a GGUF file here: at once if it is, else by making it, which takes minutes.
+    """Have the folder for a GGUF file here: at once if it is, else by making it, which takes minutes; seconds where the
+    `converter` is `AS_READ`, or there is one that lacks but the salt.
 
     Waits while another process or task works on the same file. A cancelled caller has the child killed and what it
     made removed, as has a failure.
@@ -121,28 +133,40 @@ async def prepare(
         WeightsError: OpenVINO is not installed or cannot read the file, the disk has no room, the child died or hung,
             or the result does not answer like the file.
     """
-    if prepared(path, digest) is None:
+    if prepared(path, digest, converter) is None:
         if program is PROGRAM and importlib.util.find_spec("openvino_genai") is None:
             raise WeightsError("OpenVINO is not installed; `pip install 'antiphon[openvino]'` brings it")
         try:
             async with locked(beside(path, "lock"), lambda: progress("waiting", 0.0)):
-                if prepared(path, digest) is None:
-                    await _prepare(path, digest, progress, _Run(program, silence_seconds))
+                if prepared(path, digest, converter) is None:
+                    how = _how(path, digest, converter)
+                    await _prepare(path, digest, progress, _Run((*program, how), silence_seconds, converter))
         except OSError as error:
             raise WeightsError(f"{path.name} cannot be prepared: {error.strerror}") from error
     progress("ready", 1.0)
-    return folder_of(path)
+    return folder_of(path, converter)
+
+
+def _how(path: Path, digest: str, converter: str) -> str:
+    """What the child is told to do."""
+    if converter == AS_READ:
+        return "as-read"
+    old = prepared(path, digest, UNSALTED)
+    return "rewrite" if old is None else f"salt={old.absolute()}"
 
 
 async def _prepare(path: Path, digest: str, progress: Progress, run: _Run) -> None:
     """Make the folder. The lock is held, so that every unfinished folder is somebody's who died."""
-    unfinished = beside(folder_of(path), "unfinished")
+    unfinished = beside(folder_of(path, run.converter), "unfinished")
     await in_thread(_sweep, path, ".unfinished")
     _check_room(path)
     try:
         await in_thread(unfinished.mkdir)
         figures = await run.child(path, unfinished, progress)
-        await in_thread(_complete, path, unfinished, digest, figures)
+        if not figures.tokens:  # nothing was compared but the salt: what was found before holds
+            old = _note(folder_of(path, UNSALTED))
+            figures = msgspec.structs.replace(old.figures, peak_bytes=figures.peak_bytes)
+        await in_thread(_complete, path, unfinished, Prepared(digest, run.converter, _sizes(unfinished), figures))
     finally:
         await in_thread(shutil.rmtree, unfinished, ignore_errors=True)
 
@@ -156,13 +180,12 @@ def _check_room(path: Path) -> None:
         )
 
 
-def _complete(path: Path, unfinished: Path, digest: str, figures: Figures) -> None:
+def _complete(path: Path, unfinished: Path, note: Prepared) -> None:
     """Give the result its name, then remove what it replaces. A kill in between leaves nothing that looks finished."""
     (unfinished / _LOG).unlink(missing_ok=True)
-    note = Prepared(digest, CONVERTER, _sizes(unfinished), figures)
     write_whole(unfinished / _NOTE, msgspec.json.encode(note))
     sync_folder(unfinished)
-    folder = folder_of(path)
+    folder = folder_of(path, note.converter)
     shutil.rmtree(folder, ignore_errors=True)  # one of another file that had the same name
     unfinished.rename(folder)
     sync_folder(folder.parent)
@@ -179,7 +202,8 @@ def _sweep(path: Path, ending: str, besides: Path | None = None) -> None:
 class _Run:
     """How the child is run."""
 
-    def __init__(self, program: Sequence[str], silence_seconds: float) -> None:
+    def __init__(self, program: Sequence[str], silence_seconds: float, converter: str) -> None:
+        self.converter = converter
         self._program = program
         self._silence_seconds = silence_seconds
 

@@ -23,7 +23,7 @@ import structlog
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed, Overloaded
 from antiphon.core.records import Scope
-from antiphon.engine.contract import Description, Engine, Health, Priority, Prompt, Seat
+from antiphon.engine.contract import Description, Engine, Health, Priority, Prompt, Remembered, Seat, TellsRemembered
 
 _log = structlog.get_logger()
 
@@ -169,6 +169,10 @@ class ResidentEngine:
 
     def describe(self) -> Description:
         return self.engine.describe()
+
+    def remembered(self) -> Remembered:
+        """See `contract.TellsRemembered`."""
+        return self.engine.remembered() if isinstance(self.engine, TellsRemembered) else Remembered()
 
     def health(self) -> Health:
         """Of an engine that is not loaded: ready, since it would be, unless the last try failed."""

@@ -15,7 +15,7 @@ import msgspec
 from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed
 from antiphon.core.records import Scope
-from antiphon.engine.contract import EngineEvent, Phase, Prompt, Step, TokenSpan
+from antiphon.engine.contract import EngineEvent, Phase, Prompt, Remembered, Step, TokenSpan
 from antiphon.engine.frames import Command
 from antiphon.engine.seats import Lease
 
@@ -29,15 +29,6 @@ class Placement(msgspec.Struct, frozen=True):
     known: int = 0
     salt: int = 0
     before: tuple[Command, ...] = ()
-
-
-class Remembered(msgspec.Struct, frozen=True):
-    """How much an engine holds of prompts, for metrics: how many, their bytes where they are known, and how many were
-    given up for room so far."""
-
-    prompts: int = 0
-    bytes: int = 0
-    evictions: int = 0
 
 
 class Remembers(Protocol):

@@ -132,6 +132,7 @@ class Supervisor:
         self._settled = asyncio.Event()
         self._heard = 0.0
         self.ready = False
+        self.remembers = True
         self.reason = "starting"
         self.epoch = 0
         self.starts = 0
@@ -237,6 +238,7 @@ class Supervisor:
         if not isinstance(first, Loaded):
             raise EngineFailed(first.reason if isinstance(first, Failed) else "the engine's first word is unknown")
         self._child = child
+        self.remembers = first.remembers
         self.ready = True
         self.reason = ""
         self.epoch += 1

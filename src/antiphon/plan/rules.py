@@ -144,6 +144,8 @@ def _check_message(message: InputMessage, tools: frozenset[str], number: int) ->
         only, never = _ONLY[message.role], _NEVER[message.role]
         if (only and not isinstance(block, only)) or isinstance(block, never):
             raise InvalidRequest(f"`{block_type(block)}` blocks are not allowed in {message.role} messages", path=where)
+        if isinstance(block, ThinkingBlock | RedactedThinkingBlock) and block.cache_control is not None:
+            raise InvalidRequest("Extra inputs are not permitted", path=f"{where}.{block_type(block)}.cache_control")
         if isinstance(block, TextBlock):
             _check_text(block.text, "messages", f"{where}.text")
         elif isinstance(block, SearchResultBlock):

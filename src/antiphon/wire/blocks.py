@@ -66,10 +66,13 @@ class TextBlock(MarkableBlock, frozen=True, tag="text", kw_only=True):
 class ThinkingBlock(Block, frozen=True, tag="thinking", kw_only=True):
     thinking: str
     signature: str = ""
+    cache_control: CacheControl | None = None
+    """Read to be refused (`plan.rules`); so in the next one."""
 
 
 class RedactedThinkingBlock(Block, frozen=True, tag="redacted_thinking", kw_only=True):
     data: str
+    cache_control: CacheControl | None = None
 
 
 class ToolUseBlock(MarkableBlock, frozen=True, tag="tool_use", kw_only=True):

@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import aiohttp
 import msgspec
@@ -20,9 +21,12 @@ import xllamacpp
 
 from antiphon.core.errors import EngineFailed
 from antiphon.core.ids import secret
+from antiphon.engine.children.llama_cpp_states import InOrder, SlotStates, claims, folder
 from antiphon.engine.frames import (
     Cancel,
     Done,
+    Drop,
+    Erase,
     Failed,
     Generate,
     Load,
@@ -32,6 +36,8 @@ from antiphon.engine.frames import (
     Pong,
     Progress,
     Report,
+    Restore,
+    Save,
     Tokenize,
     Tokenized,
     pack,
@@ -57,11 +63,13 @@ class Body:
         self._address = address
         self._headers = {"Authorization": f"Bearer {key}"}
         self._markup = markup
+        self.states = SlotStates(http, address, self._headers)
 
     async def generate(self, command: Generate) -> AsyncIterator[Report]:
         """Run one phase. Leaving early closes the connection, at which the library stops within one step."""
         request = completion(
-            command.prompt, command.max_tokens, command.sampling, slot=command.seat, reuse=command.reuse,
+            command.prompt, command.max_tokens, command.sampling, slot=command.seat,
+            reuse=command.reuse and command.seat not in self.states.spoilt,
             grammar=command.grammar, logprobs=command.logprobs, markup=self._markup,
         )  # fmt: skip
         body = msgspec.json.encode(request)
@@ -71,6 +79,7 @@ class Body:
                 fault = reply.status == 400 and command.grammar is not None
                 yield Failed(command.request, f"the library answered {reply.status}: {text[:300]}", fault)
                 return
+            self.states.spoilt.discard(command.seat)
             reader = CompletionReader(command.max_tokens, command.stop_tokens, command.grammar)
             async for data in reply.content.iter_any():
                 for report in _reports(command.request, reader.feed(data)):
@@ -88,7 +97,7 @@ class Body:
 def _reports(request: int, heard: Heard) -> Iterator[Report]:
     """One report per read of each kind, however many tokens it brought."""
     if heard.reused is not None:
-        yield Progress(request, heard.reused)
+        yield Progress(request, heard.reused, heard.computed)
     if heard.events:
         yield Made(request, tuple([msgspec.structs.astuple(event) for event in heard.events]))
     if heard.finish is not None:
@@ -103,6 +112,7 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._in_order = InOrder()
 
     async def serve(self) -> None:
         """Read commands until the other side goes away."""
@@ -114,11 +124,19 @@ class Connection:
         finally:
             for task in self._running.values():
                 task.cancel()
+            self._in_order.cancel()
 
     def _handle(self, command: object) -> None:
         match command:
             case Generate():
-                self._start(command.request, self._generate(command))
+                seat, busy = f"seat {command.seat}", f"busy {command.seat}"
+                work = partial(self._generate, command)
+                self._start(command.request, self._in_order.start(work, needs={seat, "room"}, holds={seat, busy}))
+            case Erase(number) if self._in_order.held(f"busy {number}"):
+                pass  # nobody is to wait for the end of what is made there
+            case Save() | Restore() | Erase() | Drop():
+                needs, holds = claims(command)
+                self._in_order.start(partial(self._act, command), needs=needs, holds=holds)
             case Tokenize():
                 self._start(command.request, self._tokenize(command))
             case Cancel(request):
@@ -143,6 +161,17 @@ class Connection:
         except (aiohttp.ClientError, msgspec.MsgspecError, OSError) as error:
             self._writer.write(pack(Failed(command.request, f"{type(error).__name__}: {error}"[:300])))
 
+    async def _act(self, command: Save | Restore | Erase | Drop) -> None:
+        match command:
+            case Save():
+                self._writer.write(pack(await self._body.states.save(command)))
+            case Restore():
+                self._writer.write(pack(await self._body.states.restore(command)))
+            case Erase():
+                await self._body.states.erase(command)
+            case Drop(place):
+                self._body.states.drop(place)
+
     async def _tokenize(self, command: Tokenize) -> None:
         self._writer.write(pack(Tokenized(command.request, await self._body.tokenize(command.text))))
 
@@ -162,6 +191,7 @@ def load(command: Load, key: str) -> xllamacpp.Server:
     params.fit_params = False
     params.ctx_shift = False
     params.cache_ram_mib = 0  # the host cache crosses workspaces, even with a pinned seat
+    params.slot_save_path = folder()
     params.endpoint_slots = False
     params.endpoint_props = False
     params.api_keys = [key]

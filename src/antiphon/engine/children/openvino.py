@@ -7,13 +7,13 @@ waits. Facts and traps: `docs/design/0006-openvino.md`.
 
 from __future__ import annotations
 
-import itertools
 import os
 import select
 import socket
 import struct
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ import numpy as np
 from antiphon.core.errors import EngineFailed
 from antiphon.engine.children.openvino_grammars import KeptGrammars
 from antiphon.engine.children.openvino_library import genai, openvino
+from antiphon.engine.children.openvino_prompts import Job, Prompts
+from antiphon.engine.children.openvino_salt import BLOCK, Salting, bits_of
 from antiphon.engine.contract import Sampling
 from antiphon.engine.frames import (
     MAX_FRAME,
@@ -38,13 +40,13 @@ from antiphon.engine.frames import (
     Report,
     Tokenize,
     Tokenized,
-    Tokens,
     decode_command,
     pack,
 )
 from antiphon.engine.grammar_text import ebnf
 
-_BLOCK = 32  # tokens of a KV block in this library
+#: After so many prompts that were cut short inside a block the library is made anew: each takes memory for good.
+_MOST_SPOILED = 100_000
 _MOST_MIN_P = 0.9999  # it refuses 1, which means the same
 _PARENT_SECONDS = 1.0
 _LENGTH = struct.Struct(">I")
@@ -99,55 +101,13 @@ class Wire:
             yield decode_command(body)
 
 
-class Job:
-    """One phase in the library."""
-
-    def __init__(self, command: Generate, handle: Any) -> None:
-        self.request = command.request
-        self.handle = handle
-        self._visible = command.max_tokens
-        self._made = 0
-        self._grammar = command.grammar is not None
-        self._logprobs = command.logprobs
-
-    @property
-    def untried(self) -> bool:
-        """Whether it has a grammar that no step has gone well with."""
-        return self._grammar and not self._made
-
-    def reports(self) -> list[Report]:
-        """What the last step made of it; `Done` or `Failed` comes last of all."""
-        ids: list[int] = []
-        logprobs: list[float] = []
-        finish = genai.GenerationFinishReason.NONE
-        while self.handle.can_read():
-            for output in self.handle.read().values():
-                ids += output.generated_ids
-                logprobs += output.generated_log_probs if self._logprobs else []
-                finish = output.finish_reason
-        self._made += len(ids)
-        out: list[Report] = []
-        if ids:
-            # A phase of no tokens makes one all the same: the library cannot do without.
-            stopped = finish == genai.GenerationFinishReason.STOP
-            made = Tokens(self.request, tuple(ids), stopped, tuple(logprobs))
-            out.append(made if self._visible else Progress(self.request, None))
-        if finish == genai.GenerationFinishReason.STOP:
-            out.append(Done(self.request, "stop", None))
-        elif finish == genai.GenerationFinishReason.LENGTH:
-            out.append(Done(self.request, "length", None))
-        elif self.handle.get_status() == genai.GenerationStatus.IGNORED:
-            # No exception and no output: it did not fit. We never hand over what does not, so something is wrong.
-            out.append(Failed(self.request, f"the library ignored the request after {self._made} tokens"))
-        return out
-
-
 class Body:
     """The library, loaded, and what it works on."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._numbers = itertools.count(1)
+        #: Whether the library remembers prompts: only where a salt can keep those of workspaces apart.
+        self.salted_bits = bits_of(Path(load.prepared_path) / "openvino_model.xml") if load.prepared_path else 0
         self._jobs: dict[int, Job] = {}
         self._waiting: dict[int, Generate] = {}
         self._renewing: Iterator[bool] | None = None
@@ -164,17 +124,20 @@ class Body:
         yield True
         scheduler = genai.SchedulerConfig()
         # One block more for each seat: a sequence's last block is seldom full.
-        scheduler.num_kv_blocks = -(-load.pool_tokens // _BLOCK) + 2 * load.seats
-        scheduler.max_num_batched_tokens = max(load.chunk_tokens, load.seats)
+        scheduler.num_kv_blocks = -(-load.pool_tokens // BLOCK) + 2 * load.seats
+        # A piece of a prompt is to fit a step whole, beside those who make a token each.
+        scheduler.max_num_batched_tokens = load.chunk_tokens + load.seats
         scheduler.max_num_seqs = load.seats
         scheduler.dynamic_split_fuse = True
-        scheduler.enable_prefix_caching = True
+        scheduler.enable_prefix_caching = self.salted_bits > 0
         properties = {"INFERENCE_NUM_THREADS": load.threads, **load.properties}
         self._pipeline = genai.ContinuousBatchingPipeline(
             load.prepared_path or load.model_path, self._tokenizer, scheduler, "CPU", **properties
         )
         yield True
         self._warm_up(load.chunk_tokens)
+        self._salting = Salting(self.salted_bits)
+        self._prompts = Prompts(self._pipeline, self._salting, load.chunk_tokens)
         self._kept = KeptGrammars()
 
     def _warm_up(self, tokens: int) -> None:
@@ -183,7 +146,7 @@ class Body:
         prompt = openvino.Tensor(np.zeros((1, max(1, tokens)), dtype=np.int64))
         config = _config(Sampling(temperature=0), 2, set())
         config.structured_output_config = genai.StructuredOutputConfig(grammar='root ::= "a"')
-        handle = self._pipeline.add_request(next(self._numbers), prompt, config)
+        handle = self._pipeline.add_request(0, prompt, config)
         while self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         if not handle.can_read():
@@ -197,18 +160,22 @@ class Body:
     def _in_flight(self) -> bool:
         return bool(self._jobs) or self._pipeline.has_non_finished_requests()
 
+    @property
+    def _full(self) -> bool:
+        return self._kept.full or self._salting.count >= _MOST_SPOILED
+
     def do(self, command: Command) -> list[Report]:
         """Carry a command out; what there is to say at once."""
         match command:
             case Generate():
-                if self._renewing is None and not self._waiting and not (self._in_flight and self._kept.full):
+                if self._renewing is None and not self._waiting and not (self._in_flight and self._full):
                     return self._generate(command)
                 self._waiting[command.request] = command
             case Cancel(request):
                 self._waiting.pop(request, None)
                 job = self._jobs.pop(request, None)
                 if job is not None:
-                    job.handle.cancel()
+                    self._prompts.cancel(job)
             case Tokenize(request, text):
                 ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids.data
                 return [Tokenized(request, [int(token) for token in ids[0]])]
@@ -222,20 +189,21 @@ class Body:
             self._renewing = self._build()  # nothing to step: the last in flight was cancelled
         if self._renewing is not None:
             return self._renew(self._renewing)
+        out = self._prompts.hand_over()
         try:
-            self._pipeline.step()
+            if self._pipeline.has_non_finished_requests():
+                self._pipeline.step()
         except RuntimeError as error:
             raise EngineFailed(f"a step failed: {error}"[:300]) from None
-        out: list[Report] = []
-        for job in list(self._jobs.values()):
-            reports = job.reports()
-            if not reports:
-                # A chunk of some prompt was computed; whose, the library does not say.
-                reports = [Progress(job.request, None)]
-            elif isinstance(reports[-1], Done | Failed):
-                del self._jobs[job.request]
-            out += reports
-        if not self._in_flight and self._kept.full:
+        made = {job.request: job.reports() for job in self._jobs.values()}
+        out += self._prompts.stepped()
+        for job in self._jobs.values():
+            # Those who wait for their prompt's turn are told as well: they are not hanging.
+            out += made[job.request] or [Progress(job.request, None, job.whole)]
+        for report in out:
+            if isinstance(report, Done | Failed):
+                self._jobs.pop(report.request, None)
+        if not self._in_flight and self._full:
             self._renewing = self._build()
         return out
 
@@ -262,7 +230,6 @@ class Body:
         return [Failed(job.request, reason, True) for job in self._jobs.values() if job.untried]
 
     def _generate(self, command: Generate) -> list[Report]:
-        prompt = openvino.Tensor(np.array([command.prompt], dtype=np.int64))
         # Under a grammar the library takes stop tokens for ends of the turn: for what may come after all else.
         stops = {*(command.stop_tokens if command.grammar is None else ()), *self._load.end_tokens}
         try:
@@ -272,10 +239,11 @@ class Body:
                 text = ebnf(command.grammar)
                 self._kept.add(text)
                 config.structured_output_config = genai.StructuredOutputConfig(grammar=text)
-            handle = self._pipeline.add_request(next(self._numbers), prompt, config)
         except RuntimeError as error:
             return [Failed(command.request, f"the library refused the request: {error}"[:300])]
-        self._jobs[command.request] = Job(command, handle)
+        job = Job(command, self._salting.numbers(command.prompt, command.salt), config)
+        self._jobs[command.request] = job
+        self._prompts.add(job)
         return []
 
 
@@ -310,7 +278,7 @@ def serve(connection: socket.socket, parent: int) -> None:
     except RuntimeError as error:
         wire.send([Failed(0, f"loading failed: {error}"[:300])])
         return
-    wire.send([Loaded()])
+    wire.send([Loaded(remembers=body.salted_bits > 0)])
     while True:
         said: list[Report] = []
         for command in wire.commands(wait=not body.busy):

@@ -1,9 +1,11 @@
-"""Rewrites a model for OpenVINO, once: `python -m antiphon.engine.children.openvino_prepare SOURCE.gguf FOLDER`.
+"""Rewrites a model for OpenVINO, once: `python -m antiphon.engine.children.openvino_prepare HOW SOURCE.gguf FOLDER`.
 
 OpenVINO reads a GGUF file with its small groups (16 or 32 weights to a scale), and has slow kernels for them. Here the
 model as the library has read it is saved, its weights are packed anew into 4 bits in groups of 128, and the result
-must then answer like the model it was made of. It is a process of its own: it needs much memory, a native library can
-crash, and it can be killed at any time.
+must then answer like the model it was made of. With `as-read` for HOW the weights stay as the library has read them;
+with `salt=OLD` what lies in the folder OLD, made when there was no salt, is taken instead. All are given a place for a
+salt (`openvino_salt`), and must answer the same under any. It is a process of its own: it needs much memory, a native
+library can crash, and it can be killed at any time.
 
 Progress, and at the end what was measured, goes to the standard output, one JSON object a line. The process ends when
 its standard input does, so that it never outlives the one that wants the result. Exit status 1: see `Failure`.
@@ -26,12 +28,15 @@ import numpy as np
 
 from antiphon.engine.children.openvino_library import genai
 from antiphon.engine.children.openvino_library import openvino as ov
+from antiphon.engine.children.openvino_salt import SALT_BITS, Salting, add_salt, bits_of
 from antiphon.engine.children.openvino_weights import rewrite
 
 #: Reading and checking run at full precision wherever the engine will run: what the check says must not depend on the
 #: processor.
 _PROPERTIES = {"INFERENCE_PRECISION_HINT": "f32"}
 _CONTINUED = 32
+#: A salt is read with the prompt alone, so that what it changes is seen in the first tokens.
+_CONTINUED_SALTED = 4
 _HALF = 0.6931  # in natural logarithms
 #: Limits of the check. Measured: good conversions 0.05 to 0.14 nats and 91 to 98 % agreement, wrong ones 5 to 120 nats
 #: and 0 to 10 %.
@@ -147,10 +152,29 @@ def check(nats: float, agreement: float, answered: str, answers: str) -> None:
         raise PreparationFailed("the rewritten model no longer knows the capital of France")
 
 
+def check_salt(folder: Path, pipeline: genai.ContinuousBatchingPipeline, bits: int, prompts: list[list[int]]) -> None:
+    """Raises PreparationFailed where a salt changes an answer, or the model that was saved has no such place as it was
+    given; one that could be given none passes."""
+    if not bits:
+        return
+    salting, largest = Salting(bits), 2**SALT_BITS - 1
+    salted = [salting.numbers(prompt, largest - number).tolist() for number, prompt in enumerate(prompts)]
+    plain, other = (_run(pipeline, asked, _CONTINUED_SALTED) for asked in (prompts, salted))
+    # As likely but for the last digits, so that a salt that changed what is read is seen however alike the words are.
+    if any(
+        one.tokens != two.tokens or not np.allclose(one.chances, two.chances, atol=1e-4)
+        for one, two in zip(plain, other, strict=True)
+    ):
+        raise PreparationFailed("the model answers another way under a salt")
+    if bits_of(folder / "openvino_model.xml") != bits:
+        raise PreparationFailed("the model's place for a salt is not as it was made")
+
+
 class Work:
     """The steps, in order. Everything it makes lies in one folder, which whoever started it owns."""
 
-    def __init__(self, source: Path, folder: Path, output: int) -> None:
+    def __init__(self, how: str, source: Path, folder: Path, output: int) -> None:
+        self._how = how
         self._source = source
         self._folder = folder
         self._output = output
@@ -168,13 +192,27 @@ class Work:
 
     def run(self) -> Figures:
         """Raises PreparationFailed."""
+        how, _, old = self._how.partition("=")
+        if how == "salt":
+            return self._salt_alone(Path(old))
         self.tell(Told("reading", 0.0))
         expected, answered = self._read()
         self.tell(Told("rewriting", 0.4))
-        rewritten = self._rewrite()
+        rewritten, bits = self._rewrite(keep=how == "as-read")
         gc.collect()
         self.tell(Told("checking", 0.8))
-        return self._check(expected, answered, rewritten)
+        return self._check(expected, answered, rewritten, bits)
+
+    def _salt_alone(self, old: Path) -> Figures:
+        """What was checked before, with nothing new but the salt; the figures tell of that alone."""
+        self.tell(Told("salting", 0.0))
+        model = ov.Core().read_model(old / "openvino_model.xml")
+        bits = add_salt(model)
+        self._save(model)
+        self.tell(Told("checking", 0.6))
+        pipeline = _pipeline(self._folder, genai.Tokenizer(str(self._source)))
+        check_salt(self._folder, pipeline, bits, _encoded(pipeline.get_tokenizer()))
+        return Figures(0.0, 1.0, 0, 0, _peak_bytes())
 
     def _read(self) -> tuple[list[Answer], str]:
         """Load the file, which also saves the model, and have it answer."""
@@ -190,33 +228,44 @@ class Work:
             raise PreparationFailed("OpenVINO did not save the model that it has read")
         self.tell(Told("reading", 0.3))
         tokenizer = pipeline.get_tokenizer()
-        prompts = [
-            np.array(tokenizer.encode(text, add_special_tokens=False).input_ids.data)[0].tolist() for text in _PROMPTS
-        ]
-        answers = _run(pipeline, prompts, _CONTINUED)
+        answers = _run(pipeline, _encoded(tokenizer), _CONTINUED)
         return answers, tokenizer.decode(answers[0].tokens)
 
-    def _rewrite(self) -> int:
+    def _rewrite(self, *, keep: bool) -> tuple[int, int]:
+        """How many matrices were packed anew, and to how many bits token numbers are now masked, if they can be."""
         model = ov.Core().read_model(self._loaded / "openvino_model.xml")
-        rewritten = rewrite(model, lambda done: self.tell(Told("rewriting", 0.4 + 0.35 * done)))
-        if not rewritten:
+        rewritten = 0 if keep else rewrite(model, lambda done: self.tell(Told("rewriting", 0.4 + 0.35 * done)))
+        if not rewritten and not keep:
             raise PreparationFailed("OpenVINO holds the model's weights in a form that is not known here")
+        bits = add_salt(model)
+        self._save(model)
+        return rewritten, bits
+
+    def _save(self, model: ov.Model) -> None:
         ov.save_model(model, self._folder / "openvino_model.xml", compress_to_fp16=False)
         for name in _MODEL_FILES:
             with (self._folder / name).open("rb") as file:
                 os.fsync(file.fileno())
-        return rewritten
 
-    def _check(self, expected: list[Answer], answered: str, rewritten: int) -> Figures:
+    def _check(self, expected: list[Answer], answered: str, rewritten: int, bits: int) -> Figures:
         tokenizer = genai.Tokenizer(str(self._loaded / "source.gguf"))
         pipeline = _pipeline(self._folder, tokenizer)
         nats, agreement = compare(pipeline, expected)
         answer = _run(pipeline, [expected[0].prompt], _CONTINUED)[0]
         check(nats, agreement, answered, tokenizer.decode(answer.tokens))
+        check_salt(self._folder, pipeline, bits, [answer.prompt for answer in expected])
         shutil.rmtree(self._loaded)
         tokens = sum(len(answer.tokens) for answer in expected)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return Figures(nats, agreement, tokens, rewritten, peak)
+        return Figures(nats, agreement, tokens, rewritten, _peak_bytes())
+
+
+def _encoded(tokenizer: genai.Tokenizer) -> list[list[int]]:
+    """The prompts of the check."""
+    return [np.array(tokenizer.encode(text, add_special_tokens=False).input_ids.data)[0].tolist() for text in _PROMPTS]
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _first_line(error: Exception) -> str:
@@ -230,11 +279,11 @@ def _end_with_input() -> None:
     os._exit(1)
 
 
-def main(source: str, folder: str) -> int:
+def main(how: str, source: str, folder: str) -> int:
     output = os.dup(1)
     os.dup2(2, 1)  # the library talks on the standard output
     threading.Thread(target=_end_with_input, daemon=True).start()
-    work = Work(Path(source), Path(folder), output)
+    work = Work(how, Path(source), Path(folder), output)
     try:
         figures = work.run()
     except (PreparationFailed, OSError, RuntimeError, MemoryError) as error:

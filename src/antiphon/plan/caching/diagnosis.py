@@ -19,6 +19,8 @@ from antiphon.plan.caching.prefixes import Prefixes
 _KEPT_SECONDS = 3600.0
 _KEPT_ANSWERS = 256
 _WORKSPACES = 1024
+#: So many positions are compared; of a longer conversation its beginning.
+_KEPT_POSITIONS = 2048
 
 Reason: TypeAlias = Literal[
     "model_changed", "system_changed", "tools_changed", "messages_changed", "previous_message_not_found", "unavailable"
@@ -61,7 +63,8 @@ class Diagnoses:
         kept = self._of.setdefault(scope, OrderedDict())
         self._of.move_to_end(scope)
         until = self._clock.monotonic() + _KEPT_SECONDS
-        kept[message_id] = _Kept(asked.root, asked.levels, b"".join(asked.keys), until)
+        most = slice(_KEPT_POSITIONS)
+        kept[message_id] = _Kept(asked.root, asked.levels[most], b"".join(asked.keys[most]), until)
         if len(kept) > self._answers:
             kept.popitem(last=False)
         if len(self._of) > self._workspaces:
@@ -76,8 +79,8 @@ class Diagnoses:
         if earlier.root != asked.root:
             return Miss("model_changed", tokens)
         place = _parting(earlier, asked)
-        if place == len(earlier.levels):
-            return None
+        if place in (len(earlier.levels), len(asked.levels)):
+            return None  # one of them is the beginning of the other
         return Miss(_CHANGED[_level(earlier, asked, place)], _behind(asked, place, tokens))
 
 

@@ -28,6 +28,9 @@ LOOK_BACK = 20
 _ENTRIES = 4096
 _WORKSPACES = 1024
 _DIGEST_BYTES = 16
+#: At the end of a block a token may reach over into the next one, or not, by what follows: so many tokens fewer may be
+#: the same then.
+_BORDER = 3
 
 
 class Cacheable(msgspec.Struct, frozen=True):
@@ -51,10 +54,10 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class _Entry(msgspec.Struct, gc=False):
-    """`until` is on the monotonic clock; `digest` is of the prefix's tokens."""
+    """`until` is on the monotonic clock; `digests` are of the prefix's tokens, and of a few less."""
 
     tokens: int
-    digest: bytes
+    digests: tuple[bytes, ...]
     lifetime: Lifetime
     until: float
     epoch: int
@@ -107,7 +110,8 @@ class CacheIndex:
         for mark in found.new:
             key = found.cacheable.keys[mark.place]
             until = found.started + SECONDS[mark.lifetime]
-            entry = _Entry(mark.tokens, digests.of(mark.tokens), mark.lifetime, until, epoch)
+            ending = tuple([digests.of(mark.tokens - less) for less in range(min(_BORDER + 1, mark.tokens))])
+            entry = _Entry(mark.tokens, ending, mark.lifetime, until, epoch)
             there = entries.get(key)
             if there is None or not _outlives(there, entry):
                 entries[key] = entry
@@ -122,7 +126,7 @@ class CacheIndex:
             for place in range(mark.place, max(-1, mark.place - LOOK_BACK), -1):
                 entry = self._alive(entries, cacheable.keys[place], digests, now, epoch)
                 if entry is not None:
-                    return Hit(place, entry.tokens, entry.until - now)
+                    return Hit(place, _same(entry, digests), entry.until - now)
         return None
 
     def _alive(
@@ -140,7 +144,7 @@ class CacheIndex:
         if entry.epoch != epoch or entry.until <= now:
             del entries[key]
             return None
-        if digests.of(entry.tokens) != entry.digest:
+        if not _same(entry, digests):
             return None
         entry.until = now + SECONDS[entry.lifetime]
         entries.move_to_end(key)
@@ -164,8 +168,16 @@ class CacheIndex:
 
 def _outlives(there: _Entry, new: _Entry) -> bool:
     """Whether an entry was written beside this request that holds the same, and longer."""
-    same = (there.epoch, there.tokens, there.digest) == (new.epoch, new.tokens, new.digest)
+    same = (there.epoch, there.tokens, there.digests) == (new.epoch, new.tokens, new.digests)
     return same and there.until > new.until
+
+
+def _same(entry: _Entry, digests: _Digests) -> int:
+    """How many tokens of an entry a prompt begins with: all, or all but those at its end that are read otherwise."""
+    for less, digest in enumerate(entry.digests):
+        if digests.of(entry.tokens - less) == digest:
+            return entry.tokens - less
+    return 0
 
 
 class _Digests:

@@ -130,6 +130,13 @@ def plain(block: Block | Tool) -> Block | Tool:
     if isinstance(block, ToolResultBlock) and any(_is_marked(part) for part in _inside(block)):
         parts = tuple([plain(part) for part in _inside(block)])
         block = msgspec.structs.replace(block, content=parts)
+    if isinstance(block, SearchResultBlock) and any(_is_marked(part) for part in block.content):
+        block = msgspec.structs.replace(block, content=tuple([plain(part) for part in block.content]))
+    if isinstance(block, DocumentBlock) and isinstance(block.source, BlocksSource):
+        source = block.source
+        if not isinstance(source.content, str) and any(_is_marked(part) for part in source.content):
+            parts = tuple([plain(part) for part in source.content])
+            block = msgspec.structs.replace(block, source=msgspec.structs.replace(source, content=parts))
     if isinstance(block, MarkableBlock | Tool) and block.cache_control is not None:
         return msgspec.structs.replace(block, cache_control=None)
     return block
