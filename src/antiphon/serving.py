@@ -15,6 +15,7 @@ from antiphon.core.errors import InvariantBroken, SettingsError, WeightsError, i
 from antiphon.core.settings import Settings, variable
 from antiphon.dialect import dialect_named
 from antiphon.engine import agreement, choice, memory, preparing, weights
+from antiphon.engine.apart import EngineForEach
 from antiphon.engine.contract import Engine
 from antiphon.engine.embedded import EmbeddedEngine, EmbeddedSettings
 from antiphon.engine.gguf import read_metadata, read_tensor_types
@@ -166,37 +167,41 @@ def _embedded(
     sized = fit(settings, entry, path, chosen, residents.rules.budget)
     _log.info("engine.chosen", model=entry.name, engine=chosen.engine, why=chosen.why, **msgspec.structs.asdict(sized))
     entry = msgspec.structs.replace(entry, window=sized.window)
-    engine = EmbeddedEngine(
-        EmbeddedSettings(
-            module=f"antiphon.engine.children.{chosen.engine}",
-            engine=chosen.engine,
-            model=entry.name,
-            model_path=str(path),
-            window=entry.window,
-            pool_tokens=sized.pool_tokens,
-            seats=settings.seats,
-            threads=settings.threads or os.cpu_count() or 1,
-            cold_prompts=min(settings.cold_prompts, settings.seats),
-            queue=settings.queue,
-            queue_seconds=settings.queue_seconds,
-            stall_seconds=settings.engine_stall_seconds,
-            start_seconds=settings.engine_start_seconds,
-            end_tokens=vocabulary.end_tokens,
-            markup_tokens=vocabulary.markup_tokens,
-            chunk_tokens=settings.prompt_chunk or _chunk(chosen.engine, path),
-            properties=_properties(settings, prepared=ready is not None) if chosen.engine == "openvino" else {},
-            saved_bytes=sized.saved_bytes,
-            token_bytes=sized.token_bytes,
-        ),
-        tokenizer.encode,
-        clock,
-        tokenizer.made_bytes,
-        _salting(settings, entry, path, packed=ready is not None) if chosen.engine == "openvino" else None,
+
+    how = EmbeddedSettings(
+        module=f"antiphon.engine.children.{chosen.engine}",
+        engine=chosen.engine,
+        model=entry.name,
+        model_path=str(path),
+        window=entry.window,
+        pool_tokens=sized.pool_tokens,
+        seats=settings.seats,
+        threads=settings.threads or os.cpu_count() or 1,
+        cold_prompts=min(settings.cold_prompts, settings.seats),
+        queue=settings.queue,
+        queue_seconds=settings.queue_seconds,
+        stall_seconds=settings.engine_stall_seconds,
+        start_seconds=settings.engine_start_seconds,
+        end_tokens=vocabulary.end_tokens,
+        markup_tokens=vocabulary.markup_tokens,
+        chunk_tokens=settings.prompt_chunk or _chunk(chosen.engine, path),
+        properties=_properties(settings, prepared=ready is not None) if chosen.engine == "openvino" else {},
+        saved_bytes=sized.saved_bytes,
+        token_bytes=sized.token_bytes,
     )
-    resident = ResidentEngine(
-        entry.name, engine, sized.need, residents, clock, lambda: agreement.check(entry.name, engine, tokenizer)
-    )
-    return entry, _model(entry, vocabulary, tokenizer, entry.dialect, resident, clock, outside)
+
+    def engine_for(name: str) -> ResidentEngine:
+        ready_first = _salting(settings, entry, path, packed=ready is not None) if chosen.engine == "openvino" else None
+        engine = EmbeddedEngine(how, tokenizer.encode, clock, tokenizer.made_bytes, ready_first)
+        return ResidentEngine(
+            name, engine, sized.need, residents, clock, lambda: agreement.check(entry.name, engine, tokenizer)
+        )
+
+    if settings.isolation == "strict":
+        engine: Engine = EngineForEach(lambda scope: engine_for(f"{entry.name} of {scope.workspace}"))
+    else:
+        engine = engine_for(entry.name)
+    return entry, _model(entry, vocabulary, tokenizer, entry.dialect, engine, clock, outside)
 
 
 def _chunk(engine: choice.EngineName, path: Path) -> int:

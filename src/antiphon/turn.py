@@ -188,7 +188,7 @@ class Turn:
     @property
     def _epoch(self) -> int:
         """Which life of the engine's memory it is: what was cached in an earlier one is lost."""
-        return self._model.engine.health().epoch
+        return self._model.engine.epoch(self._caller.scope)
 
     def _missed(self) -> CacheMiss | None:
         """Why the prompt was not read from the cache, where the client asks; and this request is kept for the next one

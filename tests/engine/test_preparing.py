@@ -382,20 +382,11 @@ salt.opset13 = Changed
 
 #: Ways in which a conversion goes wrong and still runs at full speed.
 _WRONG = {
-    "scales with the wrong sign": """
-def quantised(weights, old=packing.quantised):
-    numbers, zeros, scales = old(weights)
-    return numbers, zeros, -scales
-packing.quantised = quantised
-""",
     "zero points off by one": """
 def quantised(weights, old=packing.quantised):
     numbers, zeros, scales = old(weights)
     return numbers, (zeros + 1) & 15, scales
 packing.quantised = quantised
-""",
-    "halves of bytes swapped": """
-packing._pack = lambda halves, old=packing._pack: (old(halves) << 4) | (old(halves) >> 4)
 """,
     "memory that was given back": """
 import numpy, openvino

@@ -293,8 +293,9 @@ def test_idle_slots_make_room_and_those_in_use_do_not() -> None:
     child = PlainChild(4, 1000)
     for number in range(3):
         played(account, child, A, words(number, 300), number=number)
-    with account.seated(0):
-        placed = account.place(3, A, words(9, 500), 0.0)
+    account.seated(0, A, words(0, 300))
+    placed = account.place(3, A, words(9, 500), 0.0)
+    account.left(0)
     erased = [command.seat for command in placed.before if isinstance(command, Erase)]
     saved = [command.seat for command in placed.before if isinstance(command, Save)]
     assert erased == saved == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from seating import ONE, THREE, TWO, Holder, queue, turns
 
 from antiphon.core.errors import Overloaded
+from antiphon.core.records import Scope
 from antiphon.engine.contract import Priority
 from antiphon.engine.seats import SeatQueue
 
@@ -162,6 +164,39 @@ async def test_a_prompt_that_is_remembered_needs_no_cold_place() -> None:
     assert (seats.cold, seats.taken, seats.waiting) == (0, 0, 0)
 
 
-async def _hold(seats: SeatQueue) -> None:
+@pytest.mark.anyio
+async def test_one_who_follows_waits_although_all_is_free_and_goes_once_the_other_is_warm() -> None:
+    seats = queue(seats=3, cold_prompts=3)
+    computing: set[int] = set()
+    async with seats.lease(ONE, 1, seated=computing.add, left=computing.discard) as first:
+        second = asyncio.create_task(_hold(seats, follows=lambda: bool(computing)))
+        third = asyncio.create_task(_hold(seats, scope=Scope("org", "two")))
+        await turns()
+        assert (seats.taken, seats.waiting) == (2, 1)  # another workspace's goes past
+        computing.clear()
+        first.warm()
+        await turns()
+        assert (seats.taken, seats.waiting) == (3, 0)
+        for task in (second, third):
+            task.cancel()
+        await turns()
+
+
+@pytest.mark.anyio
+async def test_whoever_gets_a_seat_and_is_gone_by_then_has_left_it() -> None:
+    seats = queue(seats=1, cold_prompts=1)
+    told: list[str] = []
     async with seats.lease(ONE, 1):
+        gone = asyncio.create_task(
+            _hold(seats, seated=lambda _: told.append("seated"), left=lambda _: told.append("left"))
+        )
+        await turns()
+    gone.cancel()
+    await turns()
+    assert told in ([], ["seated", "left"])
+    assert seats.taken == 0
+
+
+async def _hold(seats: SeatQueue, scope: Scope = ONE, **wishes: Any) -> None:
+    async with seats.lease(scope, 1, **wishes):
         await asyncio.sleep(60)

@@ -148,6 +148,39 @@ def test_a_prompt_counts_as_it_is_computed() -> None:
     assert not cold(1)
 
 
+def test_a_prompt_follows_one_that_begins_as_it_does_until_that_is_computed() -> None:
+    account = sized(40)
+    first, second = ids(1, 2, 3, 4, 5, 6), ids(1, 2, 3, 4, 5, 7)
+    follows = account.follows(ONE, second, BLOCK)
+    assert not follows()
+    account.seated(0, ONE, first)
+    assert follows()
+    assert not account.follows(OTHER, second, BLOCK)()
+    assert not account.follows(ONE, ids(1, 9, 9), BLOCK)()
+    account.place(0, ONE, list(first), 0.0)
+    account.heard(0, Progress(1, None, 3 * BLOCK))
+    assert follows()
+    account.heard(0, Progress(1, None, 4 * BLOCK))
+    assert not follows()  # what is still to come of it is less than is computed in one go
+
+
+@pytest.mark.parametrize("way", ["a token comes", "its turn ends", "an epoch ends"])
+def test_nobody_follows_what_will_not_come(way: str) -> None:
+    account = sized(40)
+    prompt = ids(1, 2, 3, 4)
+    follows = account.follows(ONE, [*prompt, 5], BLOCK)
+    account.seated(0, ONE, prompt)
+    assert follows()
+    if way == "a token comes":
+        account.place(0, ONE, list(prompt), 0.0)
+        account.heard(0, Tokens(1, (5,)))
+    elif way == "its turn ends":
+        account.left(0)
+    else:
+        account.forget()
+    assert not follows()
+
+
 def test_a_prompt_that_was_cancelled_counts_as_far_as_it_came() -> None:
     account = sized(20)
     prompt = ids(1, 2, 3, 4, rest=1)

@@ -85,6 +85,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     loading: Literal["wait", "refuse"] = "wait"
     """What befalls a request whose model is not in memory: it waits while the model is loaded, or is refused with 529
     meanwhile."""
+    isolation: Literal["shared", "strict"] = "shared"
+    """Whether workspaces share a model's engine. No prompt of one is ever reused for another, nor does time tell it;
+    `strict` gives each an engine in a process of its own besides, with weights of its own in memory."""
     idle_seconds: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 0.0
     """A model unused for this long leaves memory until it is asked for again; 0 means it stays."""
 

@@ -145,7 +145,7 @@ class Remembered(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Whether an answer could be generated now; of one that is not `loaded`, whether it would be once it is asked for.
-    `reason` is for the operator. `epoch` grows whenever all that the engine remembered of prompts was lost."""
+    `reason` is for the operator."""
 
     ready: bool
     loaded: bool = True
@@ -153,7 +153,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     seats_taken: int = 0
     waiting: int = 0
     restarts: int = 0
-    epoch: int = 0
 
 
 class Engine(Protocol):
@@ -162,6 +161,10 @@ class Engine(Protocol):
     def describe(self) -> Description: ...
 
     def health(self) -> Health: ...
+
+    def epoch(self, scope: Scope) -> int:
+        """Which life of its memory of this workspace's prompts it is: another number whenever all of that was lost."""
+        ...
 
     def seat(
         self, scope: Scope, prompt: Prompt, max_tokens: int, priority: Priority = "interactive"

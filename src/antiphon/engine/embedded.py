@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 import msgspec
 import structlog
@@ -163,8 +163,11 @@ class EmbeddedEngine:
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
             restarts=self.supervisor.restarts,
-            epoch=self._epoch,
         )
+
+    def epoch(self, scope: Scope) -> int:
+        """See `contract.Engine.epoch`."""
+        return self._epoch
 
     def remembered(self) -> Remembered:
         """See `contract.TellsRemembered`."""
@@ -190,12 +193,18 @@ class EmbeddedEngine:
         ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        cold = self._remembers.cold(scope, ids, self._settings.chunk_tokens or _CHUNK)
+        known, chunk = self._remembers, self._settings.chunk_tokens or _CHUNK
         async with self._seats.lease(
-            scope, needed, lambda free: self._remembers.best(free, scope, ids), cold, priority
+            scope,
+            needed,
+            lambda free: known.best(free, scope, ids),
+            known.cold(scope, ids, chunk),
+            priority,
+            follows=known.follows(scope, ids, chunk),
+            seated=lambda number: known.seated(number, scope, ids),
+            left=known.left,
         ) as lease:
-            with self._saved.seated(lease.number) if self._saved else nullcontext():
-                yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
+            yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
 
     async def tokenize(self, text: str) -> list[int]:
         """The engine's own ids for `text`, control tokens recognised. For checks, not for prompts.
@@ -328,6 +337,7 @@ class EmbeddedEngine:
         self._remembers.forget()
 
     def lost(self, reason: str) -> None:
+        self._forget()
         self._seats.close()
         for request in list(self._inboxes):
             self.reported(Failed(request, reason))

@@ -133,8 +133,11 @@ class LlamaServerEngine:
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
             restarts=max(0, self._epoch - 1),
-            epoch=self._epoch,
         )
+
+    def epoch(self, scope: Scope) -> int:
+        """See `contract.Engine.epoch`."""
+        return self._epoch
 
     def remembered(self) -> Remembered:
         """See `contract.TellsRemembered`."""

@@ -170,6 +170,10 @@ class ResidentEngine:
     def describe(self) -> Description:
         return self.engine.describe()
 
+    def epoch(self, scope: Scope) -> int:
+        """See `contract.Engine.epoch`."""
+        return self.engine.epoch(scope)
+
     def remembered(self) -> Remembered:
         """See `contract.TellsRemembered`."""
         return self.engine.remembered() if isinstance(self.engine, TellsRemembered) else Remembered()

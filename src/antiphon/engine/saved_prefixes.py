@@ -10,8 +10,7 @@ it was: what both have in common is known then, and nothing if the slot was anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from antiphon.core.clock import Clock
 from antiphon.core.records import Scope
@@ -31,6 +30,7 @@ from antiphon.engine.frames import (
     Saved,
 )
 from antiphon.engine.saved_states import SavedState, SavedStates, worth
+from antiphon.engine.seats import never
 from antiphon.engine.slots import Placement, shared_prefix
 
 #: Fewer tokens than this are computed again about as fast as they are put back.
@@ -102,14 +102,17 @@ class SavedPrefixes:
         """Bytes of what is saved, counted from above until they are told."""
         return self._states.bytes
 
-    @contextmanager
-    def seated(self, number: int) -> Iterator[None]:
-        """While a turn has the seat, its slot is not emptied for others."""
+    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
+        """See `slots.Remembers.follows`. A slot is not saved while it is in use."""
+        return never
+
+    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
+        """See `slots.Remembers.seated`. The slot is not emptied for others meanwhile."""
         self._slots[number].seated = True
-        try:
-            yield
-        finally:
-            self._slots[number].seated = False
+
+    def left(self, number: int) -> None:
+        """See `slots.Remembers.left`."""
+        self._slots[number].seated = False
 
     def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
         """The slot whose content this prompt continues furthest, unless what is saved covers clearly more; among those

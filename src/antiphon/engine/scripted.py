@@ -186,6 +186,10 @@ class ScriptedEngine:
             reports_reuse=False, reports_ids=False, grammar=True, logprobs=True,
         )  # fmt: skip
 
+    def epoch(self, scope: Scope) -> int:
+        """See `contract.Engine.epoch`."""
+        return self._restarts
+
     def health(self) -> Health:
         return Health(
             ready=not self._down,
@@ -193,7 +197,6 @@ class ScriptedEngine:
             seats_taken=self._seats.taken,
             waiting=self._seats.waiting,
             restarts=self._restarts,
-            epoch=self._restarts,
         )
 
     async def start(self) -> None:

@@ -36,16 +36,32 @@ Choose = Callable[[Sequence[int]], int]
 Cold = Callable[[int], bool]
 
 
+#: Whether a prompt had better wait: another one that is being computed begins as it does.
+Follows = Callable[[], bool]
+#: Told of the seat at the moment that it is given, or given back.
+Seated = Callable[[int], None]
+
+
 def always(_: int) -> bool:
     """Nothing is known of what the seat remembers."""
     return True
 
 
+def never() -> bool:
+    """No prompt has anything of another."""
+    return False
+
+
+def _untold(_: int) -> None:
+    """Nobody wants to know."""
+
+
 class Lease:
     """One seat, held. `number` names it towards the engine's body; `waited` is in seconds."""
 
-    def __init__(self, queue: SeatQueue, number: int, tokens: int, waited: float, *, cold: bool) -> None:
+    def __init__(self, queue: SeatQueue, number: int, tokens: int, waited: float, left: Seated, *, cold: bool) -> None:
         self._queue = queue
+        self.left = left
         self._cold = cold
         self.number = number
         self.tokens = tokens
@@ -62,11 +78,24 @@ class Lease:
 class _Waiter(Waits):
     """`work` is what it may come to hold: known before, and nobody can use more than it paid for."""
 
-    def __init__(self, scope: Scope, tokens: int, choose: Choose, cold: Cold, since: float) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        tokens: int,
+        choose: Choose,
+        cold: Cold,
+        follows: Follows,
+        seated: Seated,
+        left: Seated,
+        since: float,
+    ) -> None:
         super().__init__(scope, tokens)
         self.tokens = tokens
         self.choose = choose
         self.cold = cold
+        self.follows = follows
+        self.seated = seated
+        self.left = left
         self.since = since
         self.let_past = 0
         self.granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
@@ -131,13 +160,18 @@ class SeatQueue:
         choose: Choose = min,
         cold: Cold = always,
         priority: Priority = "interactive",
+        follows: Follows = never,
+        seated: Seated = _untold,
+        left: Seated = _untold,
     ) -> AsyncIterator[Lease]:
-        """Hold a seat that may come to use `tokens` tokens of memory.
+        """Hold a seat that may come to use `tokens` tokens of memory. One who `follows` waits until what it follows has
+        been computed.
 
         Raises:
             Overloaded: the queue is full, nothing was free in time, or another workspace has more right to the place.
         """
-        lease = await self._take(_Waiter(scope, tokens, choose, cold, self._clock.monotonic()), priority)
+        now = self._clock.monotonic()
+        lease = await self._take(_Waiter(scope, tokens, choose, cold, follows, seated, left, now), priority)
         try:
             yield lease
         finally:
@@ -215,7 +249,7 @@ class SeatQueue:
         return interactive if self._interactive else batches
 
     def _fits(self, waiter: _Waiter) -> bool:
-        if not self._free:
+        if not self._free or waiter.follows():
             return False
         if self.cold >= self._cold_prompts and waiter.cold(waiter.choose(self._free)):
             return False
@@ -226,13 +260,15 @@ class SeatQueue:
     def _seat(self, waiter: _Waiter) -> Lease:
         number = waiter.choose(self._free)
         cold = waiter.cold(number)
+        waiter.seated(number)
         self._free.remove(number)
         self._held_tokens += waiter.tokens
         self.cold += cold
-        return Lease(self, number, waiter.tokens, self._clock.monotonic() - waiter.since, cold=cold)
+        return Lease(self, number, waiter.tokens, self._clock.monotonic() - waiter.since, waiter.left, cold=cold)
 
     def _give_back(self, lease: Lease) -> None:
         invariant(lease.number not in self._free, "a seat is given back once")
+        lease.left(lease.number)
         lease.warm()
         self._free.append(lease.number)
         self._held_tokens -= lease.tokens

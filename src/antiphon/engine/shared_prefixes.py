@@ -83,6 +83,8 @@ class SharedPrefixes:
         self._blocks: dict[int, _Block] = {}
         self._unused: list[tuple[int, int]] = []
         self._runs: dict[int, _Run] = {}
+        #: The blocks of prompts whose turns have a seat and no token yet.
+        self._coming: dict[int, list[int]] = {}
         self._fresh = 0
         self._clock = _FIRST_USED_AGAIN
         self._ends = 0
@@ -96,6 +98,30 @@ class SharedPrefixes:
         """See `Remembers.cold`. What other phases of the workspace compute until it is asked counts."""
         keys = list(chained(self._salt(scope), ids))
         return lambda _: len(ids) - self._found(keys, len(ids)) > chunk
+
+    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
+        """See `Remembers.follows`."""
+        keys = list(chained(self._salt(scope), ids))
+
+        def follows() -> bool:
+            found = self._found(keys, len(ids)) if self._coming else 0
+            for number, others in self._coming.items():
+                run = self._runs.get(number)
+                place = (max(found, run.computed if run is not None else 0) + chunk) // BLOCK
+                if place < min(len(keys), len(others)) and keys[place] == others[place]:
+                    return True
+            return False
+
+        return follows
+
+    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
+        """See `Remembers.seated`. Where nothing is remembered, nothing comes."""
+        if self._room:
+            self._coming[number] = list(chained(self._salt(scope), ids))
+
+    def left(self, number: int) -> None:
+        """See `Remembers.left`."""
+        self._coming.pop(number, None)
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
         """See `Remembers.place`. The library keeps what was used last, however long it is to be kept."""
@@ -124,6 +150,7 @@ class SharedPrefixes:
                 run.computed = max(run.computed, min(computed, run.prompt))
             case Tokens() | Made() | Done():
                 run.computed = run.prompt
+                self._coming.pop(number, None)
         self._grow(run)
 
     def ended(self, number: int) -> None:

@@ -17,7 +17,7 @@ from antiphon.core.errors import EngineFailed
 from antiphon.core.records import Scope
 from antiphon.engine.contract import EngineEvent, Phase, Prompt, Remembered, Step, TokenSpan
 from antiphon.engine.frames import Command
-from antiphon.engine.seats import Lease
+from antiphon.engine.seats import Lease, never
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -40,6 +40,19 @@ class Remembers(Protocol):
 
     def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
         """Whether on a seat more of a prompt has to be computed than the engine does in one go."""
+        ...
+
+    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
+        """Whether another prompt is being computed that begins as this one does, for more than the engine does in one
+        go, and that this one could use."""
+        ...
+
+    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
+        """A turn has this seat, and its first phase begins with this prompt."""
+        ...
+
+    def left(self, number: int) -> None:
+        """The turn has given the seat back."""
         ...
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
@@ -82,6 +95,16 @@ class SlotCaches:
     def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
         """Whether on a slot more of a prompt has to be computed than the engine does in one go."""
         return lambda number: len(ids) - self.known(number, scope, ids) > chunk
+
+    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
+        """See `Remembers.follows`. No slot reads what another has."""
+        return never
+
+    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
+        """See `Remembers.seated`. Nothing comes of it."""
+
+    def left(self, number: int) -> None:
+        """See `Remembers.left`. Nothing comes of it."""
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
         """See `Remembers.place`. A slot holds the last prompt it was given, however long that is to be kept."""

@@ -110,7 +110,8 @@ class CacheIndex:
         for mark in found.new:
             key = found.cacheable.keys[mark.place]
             until = found.started + SECONDS[mark.lifetime]
-            ending = tuple([digests.of(mark.tokens - less) for less in range(min(_BORDER + 1, mark.tokens))])
+            shortest = max(1, mark.tokens - _BORDER)
+            ending = tuple([digests.of(tokens) for tokens in range(shortest, mark.tokens + 1)][::-1])
             entry = _Entry(mark.tokens, ending, mark.lifetime, until, epoch)
             there = entries.get(key)
             if there is None or not _outlives(there, entry):
@@ -181,18 +182,19 @@ def _same(entry: _Entry, digests: _Digests) -> int:
 
 
 class _Digests:
-    """Digests of a prompt's beginnings."""
+    """Digests of a prompt's beginnings. Each goes on from the longest shorter one that was asked for."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self._ids = array("I", ids)
-        self._known: dict[int, bytes] = {}
+        self._states = {0: hashlib.blake2b(digest_size=_DIGEST_BYTES)}
 
     def of(self, tokens: int) -> bytes:
-        """Of so many tokens; of a shorter prompt, of all there are, which is nobody's."""
-        found = self._known.get(tokens)
-        if found is None:
-            if tokens > len(self._ids):
-                return b""
-            data = memoryview(self._ids)[:tokens].cast("B")
-            found = self._known[tokens] = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
-        return found
+        """Of so many tokens; where there are fewer, what is nobody's."""
+        if tokens > len(self._ids):
+            return b""
+        if tokens not in self._states:
+            before = max(length for length in self._states if length < tokens)
+            state = self._states[before].copy()
+            state.update(memoryview(self._ids)[before:tokens].cast("B"))
+            self._states[tokens] = state
+        return self._states[tokens].digest()
