@@ -31,6 +31,7 @@ OTHER: dict[str, tuple[str, object]] = {
     "limits_store": ('"valkey://localhost:6379/0"', "valkey://localhost:6379/0"),
     "engine": ('"openvino"', "openvino"),
     "precision": ('"bf16"', "bf16"),
+    "isolation": ('"strict"', "strict"),
     "loading": ('"refuse"', "refuse"),
     "cors_origins": ('["https://a", "https://b"]', ("https://a", "https://b")),
     "hub_url": ('"https://hub.example"', "https://hub.example"),

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 
 MODEL = "smollm2-135m-instruct"
 #: Longer than the least that is cached of this model.
-SYSTEM: Any = [{"type": "text", "text": "The quick brown fox. " * 150, "cache_control": {"type": "ephemeral"}}]
+SYSTEM: Any = [{"type": "text", "text": "The quick brown fox. " * 108, "cache_control": {"type": "ephemeral"}}]
 ASKED: Any = {"model": MODEL, "max_tokens": 2, "system": SYSTEM, "messages": [{"role": "user", "content": "Go on"}]}
 
 

@@ -31,7 +31,7 @@ HELLO: Any = {"role": "user", "content": "Hello"}
 CONFIG = """
 [generation]
 mode = "all"
-max-examples = 30
+max-examples = 15
 deterministic = true
 database = "none"
 
@@ -240,7 +240,7 @@ def test_conversations_are_answered_whole_and_as_streams_of_documented_events(se
     schema.config.generation.update(with_security_parameters=False)
     kinds: Counter[str] = Counter()
 
-    @settings(max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=schema["/v1/messages"]["POST"].as_strategy())
     def ask(case: schemathesis.Case[Any]) -> None:
         answer = case.call_and_validate(base_url=server.base_url, headers={"x-api-key": server.key})
