@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -281,6 +282,37 @@ async def test_a_server_that_hangs_is_one_that_is_away(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGCONT)
         await _until_open(buckets)
         await buckets.close()
+
+
+async def test_a_busy_loop_is_not_a_silent_server(valkey: str) -> None:
+    """Whoever asks in a burst keeps its own loop from reading the answers, for longer than the deadline."""
+    buckets = SharedBuckets(valkey, SystemClock(), timeout_s=0.2)
+    taking = [asyncio.create_task(buckets.take([Demand(_REQUESTS, 1)])) for _ in range(300)]
+    for _ in range(4):  # while it connects, while it loads the script, while it asks
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # this is the busy loop
+    answers = await asyncio.gather(*taking)
+    assert sum(isinstance(answer, Taken) for answer in answers) >= 50
+    assert buckets.figures().failures == 0
+    await buckets.close()
+
+
+async def test_whoever_goes_away_takes_no_other_along(valkey: str) -> None:
+    buckets = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S)
+    going, staying = (asyncio.create_task(buckets.take([Demand(_REQUESTS, 1)])) for _ in range(2))
+    await asyncio.sleep(0)
+    going.cancel()
+    assert isinstance(await staying, Taken)
+    await buckets.close()
+
+
+async def test_nobody_waits_for_ever_when_it_is_closed(valkey: str) -> None:
+    buckets = SharedBuckets(valkey, SystemClock(), timeout_s=_PATIENT_S)
+    waiting = asyncio.create_task(buckets.take([Demand(_REQUESTS, 1)]))
+    await asyncio.sleep(0)
+    await buckets.close()
+    with pytest.raises(LimitsUnavailable):
+        await waiting
 
 
 async def test_a_server_that_cannot_take_more_is_closed_too(tmp_path: Path) -> None:

@@ -52,16 +52,13 @@ def _cost(running: Running) -> int:
     return running.inside(_spent(running))
 
 
-def _check(replies: list[httpx2.Response], *, most: int, away: bool = False) -> int:
-    """How many were let in. `away`: on a busy machine the limits' server may not answer in time, which lets nobody in
-    and is told as overload."""
+def _check(replies: list[httpx2.Response], *, most: int) -> int:
+    """How many were let in."""
     admitted = [reply for reply in replies if reply.status_code == 200]
     refused = [reply for reply in replies if reply.status_code != 200]
     assert 1 <= len(admitted) <= most
     assert len(refused) >= len(replies) - most
     for reply in refused:
-        if away and reply.status_code == 529:
-            continue
         assert reply.status_code == 400, reply.text
         error = reply.json()["error"]
         assert error["type"] == "invalid_request_error"
@@ -101,7 +98,7 @@ def test_two_servers_share_a_budget(scripted: StartScripted, valkey: str, tmp_pa
     servers[0].inside(_set(servers[0], 11 * cost))
     for server in servers:
         server.inside(server.app.gate.load())
-    admitted = _check(asyncio.run(at_once(servers, _REQUEST, 200)), most=10, away=True)
+    admitted = _check(asyncio.run(at_once(servers, _REQUEST, 200)), most=10)
     for server in servers:
         server.inside(server.app._posting.caught_up())
     assert servers[0].inside(_spent(servers[0])) == (1 + admitted) * cost

@@ -159,9 +159,8 @@ def test_two_servers_share_their_limits(scripted: StartScripted, valkey: str, tm
     replies = asyncio.run(at_once(servers, _REQUEST, 200))
     refilled = int((servers[0].app.parts.clock.monotonic() - began) * 50 / 60) + 1
     admitted = [reply for reply in replies if reply.status_code == 200]
-    assert 1 <= len(admitted) <= 50 + refilled
-    # On a busy machine the limits' server may not answer in time: nobody is let in then, and that is told as overload.
-    assert {reply.status_code for reply in replies} <= {200, 429, 529}
+    assert 50 <= len(admitted) <= 50 + refilled
+    assert {reply.status_code for reply in replies} == {200, 429}
     for server in servers:
         server.settle()
 

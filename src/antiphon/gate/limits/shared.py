@@ -45,18 +45,14 @@ class SharedFigures(msgspec.Struct, frozen=True):
 class SharedBuckets:
     """The server's buckets. Close it at the end."""
 
-    def __init__(
-        self, url: str, clock: Clock, *, timeout_s: float = 0.5, connections: int = 64, server_clock: str = SERVER_CLOCK
-    ) -> None:
+    def __init__(self, url: str, clock: Clock, *, timeout_s: float = 0.5, server_clock: str = SERVER_CLOCK) -> None:
         """See `gate.valkey`.
 
         Raises:
             SettingsError: the address is malformed.
         """
         text = importlib.resources.files(__package__).joinpath("buckets.lua").read_text("utf-8")
-        self._script = ServerScript(
-            url, text, clock, timeout_s=timeout_s, connections=connections, server_clock=server_clock
-        )
+        self._script = ServerScript(url, text, clock, timeout_s=timeout_s, server_clock=server_clock)
         self._owed: Counter[Bucket] = Counter()
 
     async def take(self, demands: Sequence[Demand]) -> Taken | Refused:

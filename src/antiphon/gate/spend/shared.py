@@ -54,7 +54,6 @@ class SharedAccounts:
         clock: Clock,
         *,
         timeout_s: float = 0.5,
-        connections: int = 64,
         lease_s: float = 3600.0,
         server_clock: str = SERVER_CLOCK,
     ) -> None:
@@ -65,9 +64,7 @@ class SharedAccounts:
             SettingsError: the address is malformed.
         """
         text = importlib.resources.files(__package__).joinpath("accounts.lua").read_text("utf-8")
-        self._script = ServerScript(
-            url, text, clock, timeout_s=timeout_s, connections=connections, server_clock=server_clock
-        )
+        self._script = ServerScript(url, text, clock, timeout_s=timeout_s, server_clock=server_clock)
         self._lease_ms = int(lease_s * 1000)
         self._owed: list[Settlement] = []
 
