@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from antiphon.core.errors import InvalidRequest
+from antiphon.wire import portions
 from antiphon.wire.request import Conversation, CountTokensRequest, MessagesRequest
 from antiphon.wire.shape import Place, place_of
 from antiphon.wire.tools import TOOL_TYPES, CustomTool, Tool, ToolHead
@@ -58,8 +59,10 @@ def _parse(body: bytes, kind: type[R]) -> Parsed[R]:
 
 
 def _read(body: bytes, kind: type[R]) -> R:
-    request = msgspec.json.decode(body, type=kind) if _TOOLS not in body else None
-    return _with_tools(body, kind) if request is None or request.tools else request
+    if portions.is_large(body) or _TOOLS in body:
+        return _by_fields(body, kind)
+    request: R = portions.read(body, kind)
+    return _by_fields(body, kind) if request.tools else request
 
 
 def _reread(body: bytes, kind: type[R], told: str) -> R:
@@ -86,10 +89,10 @@ def _reread(body: bytes, kind: type[R], told: str) -> R:
 _TOOLS = b'"tools"'
 
 
-def _with_tools(body: bytes, kind: type[R]) -> R:
+def _by_fields(body: bytes, kind: type[R]) -> R:
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     tools = fields.pop("tools", None)
-    request = msgspec.json.decode(msgspec.json.encode(fields), type=kind)
+    request: R = portions.made(fields, kind)
     return request if tools is None else msgspec.structs.replace(request, tools=_tools(tools))
 
 
@@ -118,7 +121,7 @@ def _tool(entry: msgspec.Raw, where: str) -> Tool:
 
 def _decoded(raw: msgspec.Raw, kind: Any, where: str) -> Any:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return portions.read(raw, kind)
     except msgspec.ValidationError as error:
         what, _, at = str(error).partition(" - at `$")
         raise msgspec.ValidationError(f"{what} - at `$.{where}{at.rstrip('`')}`") from None

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import inspect
 
 from antiphon.core.errors import InvalidRequest
+from antiphon.wire import portions
 from antiphon.wire.request import ECHOED, Conversation
 from antiphon.wire.tools import TOOL_TYPES, CustomTool
 
@@ -166,11 +167,21 @@ def _union(info: inspect.UnionType) -> Shape | None:
 
 
 def unknown(shape: Shape | None, value: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of the fields of a decoded value that its shape does not know, in the value's own order.
+    """Dotted paths of the fields of a value that its shape does not know, in the value's own order. The value is
+    decoded, or JSON that is read here, in portions where it is large.
 
     Raises:
         InvalidRequest: an object does not say of what type it is.
     """
+    if isinstance(value, msgspec.Raw):
+        if not portions.is_large(value):
+            value = msgspec.json.decode(value)
+            if shape is None or shape.knows(value):
+                return
+        else:
+            value = portions.opened(value)
+            if isinstance(value, dict) and "type" in value:
+                value["type"] = portions.text(value["type"])
     if isinstance(value, dict):
         tagged = shape.other if isinstance(shape, Either) else shape
         if isinstance(tagged, Tagged) and tagged.lacks_type(value):
