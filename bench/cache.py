@@ -7,8 +7,7 @@ time and asked in turn. Prompts are drawn anew.
 
 - *first*: the first token behind a marked system prompt of 6,000 tokens, cold, and then with another question.
 - *interleaved*: 12 conversations of 3,000 tokens take turns on 4 seats: what of the prompt sent before is billed as
-  read, and what was truly not computed again. The bare server tells the latter, once as it comes, with a cache behind
-  its slots, and once with its slots alone.
+  read, and what was truly not computed again. The bare server, with its cache behind its slots, tells the latter.
 - *restart*: the engine's process is killed behind a warm prefix; the next request is a write, and cold.
 - *apart*: two workspaces send the same prompt; the second reads nothing, and a Kolmogorov-Smirnov test of its first
   tokens does not tell the other's entry from none. Nothing else is loaded then.
@@ -44,7 +43,6 @@ from bench.cache_parts.asking import Bare, Side, Texts, bare
 from bench.cache_parts.extent import (
     APART,
     BARE,
-    BARE_SLOTS,
     FIRST,
     FULL,
     INTERLEAVED,
@@ -140,9 +138,6 @@ class _Bench:
         if set(self._parts) - {APART}:
             with ExitStack() as stack:
                 found += self._beside_each_other(stack)
-        if INTERLEAVED in self._parts:
-            with self._bare(host_cache=False) as side:
-                found += interleaved.of_bare(self._named(BARE_SLOTS), side, self._texts, self._extent)
         if APART in self._parts:
             for engine in self._engines:
                 found += self._apart(engine)
@@ -155,7 +150,7 @@ class _Bench:
         for each in servers.values():
             self._processes.add(each.server.pid, *each.children())
         if set(self._parts) & {FIRST, INTERLEAVED}:
-            alone = stack.enter_context(self._bare(host_cache=True))
+            alone = stack.enter_context(self._bare())
         self._out.print(f"{self._model.short}: all are loaded")
         if FIRST in self._parts:
             yield from self._first(servers, alone)
@@ -184,12 +179,11 @@ class _Bench:
     def _named(self, side: str) -> str:
         return f"{self._model.short}, {side}"
 
-    def _bare(self, *, host_cache: bool) -> AbstractContextManager[Bare]:
+    def _bare(self) -> AbstractContextManager[Bare]:
         file = weights.installed(catalogue.load().get(self._model.name).weights, models_folder(self._settings()))
         if file is None:
             raise Unmeasurable(f"the weights of {self._model.name} are not on this machine")
-        log, threads = self._home / f"bare-{host_cache}.log", os.cpu_count() or 1
-        return bare(file, log, self._texts, seats=SEATS, threads=threads, host_cache=host_cache)
+        return bare(file, self._home / "bare.log", self._texts, seats=SEATS, threads=os.cpu_count() or 1)
 
     def _new_texts(self) -> Texts:
         configure(self._home, self._engines[0], self._model.name)

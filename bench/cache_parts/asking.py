@@ -162,11 +162,11 @@ class Bare:
 
 
 @contextmanager
-def bare(model: Path, log: Path, texts: Texts, *, seats: int, threads: int, host_cache: bool) -> Iterator[Bare]:
-    """A bare server with this model, ready; `host_cache` is the memory behind its slots, which it has by default."""
+def bare(model: Path, log: Path, texts: Texts, *, seats: int, threads: int) -> Iterator[Bare]:
+    """A bare server with this model, ready."""
     port = free_port()
     arguments = ["bench.cache_parts.bare_server", str(model), str(port), str(seats), str(threads)]
-    with server([*arguments, "host-cache" if host_cache else "slots-alone"], port, None, log) as started:
+    with server(arguments, port, None, log) as started:
         while not _ready(port):
             started.check()
             time.sleep(0.1)

@@ -7,7 +7,7 @@ import msgspec
 FIRST, INTERLEAVED, RESTART, APART = "first", "interleaved", "restart", "apart"
 PARTS = (FIRST, INTERLEAVED, RESTART, APART)
 LIBRARIES = ("llama_cpp", "openvino")
-BARE, BARE_SLOTS = "llama.cpp alone", "llama.cpp, slots alone"
+BARE = "llama.cpp alone"
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Model(msgspec.Struct, frozen=True):
 
 class Extent(msgspec.Struct, frozen=True):
     """How much is measured. `prefix` and `conversation` are tokens, of the prefix whose first token is timed and of
-    each of the conversations that take turns; `samples` are drawn of each of two workspaces' cases; `repeats` show that
+    each of the conversations that take turns; `samples` are drawn of each of the two cases; `repeats` show that
     their test sees a cache where there is one."""
 
     prefix: int
@@ -38,10 +38,10 @@ class Extent(msgspec.Struct, frozen=True):
 
 
 MODELS = (
-    Model("smollm2-135m-instruct", "SmolLM2", prepared=False, parts=PARTS, long_seconds=120, shared=1_000),
+    Model("smollm2-135m-instruct", "SmolLM2", prepared=False, parts=PARTS, long_seconds=120, shared=600),
     Model("qwen2.5-coder-1.5b-instruct", "Qwen", prepared=True, parts=(FIRST,), long_seconds=300, shared=1_200),
 )
 FULL = Extent(
-    prefix=6_000, rounds=5, conversation=3_000, conversations=12, turns=4, samples=200, repeats=20
+    prefix=6_000, rounds=5, conversation=3_000, conversations=12, turns=4, samples=100, repeats=20
 )  # fmt: skip
 QUICK = Extent(prefix=1_200, rounds=1, conversation=1_200, conversations=5, turns=2, samples=2, repeats=2)
