@@ -159,9 +159,9 @@ async def _records(home: Path) -> list[UsageRecord]:
 
 def _figures(engine: str, session: _Session) -> list[Figure]:
     excused = "" if processor_has("amx_tile") else _WITHOUT_AMX
-    largest = max((record.usage.input_tokens for turn in session.turns for record in turn), default=0)
+    largest = max((_prompt(record) for turn in session.turns for record in turn), default=0)
     mains = [
-        [record for record in turn if record.usage.input_tokens > largest / 2 and record.attempts[0].first_token_us]
+        [record for record in turn if _prompt(record) > largest / 2 and record.attempts[0].first_token_us]
         for turn in session.turns
     ]
     if not all(mains):
@@ -175,14 +175,28 @@ def _figures(engine: str, session: _Session) -> list[Figure]:
     return [
         of("first token, cold", "s", [_first_token(first)], _COLD_BAR),
         of("first token, warm", "s", [_first_token(record) for record in later], _WARM_BAR),
-        of("prompt, cold", "tokens", [float(first.usage.input_tokens)]),
-        of("prompt, warm", "tokens", [float(record.usage.input_tokens) for record in later]),
-        of("prompt speed, cold", "tok/s", [first.usage.input_tokens / _first_token(first)]),
+        of("prompt, cold", "tokens", [float(_prompt(first))]),
+        of("prompt, warm", "tokens", [float(_prompt(record)) for record in later]),
+        of("prompt, warm: billed as a cache read", "tokens", [float(_read(record)) for record in later]),
+        of("prompt speed, cold", "tok/s", [_prompt(first) / _first_token(first)]),
         of("answers", "tokens", [float(record.usage.output_tokens) for record in (first, *later)]),
         of("Claude Code's whole run, cold", "s", session.seconds[:1]),
         of("Claude Code's whole run, warm", "s", session.seconds[1:]),
         of("further requests of the session", "", [float(beside)]),
     ]
+
+
+def _prompt(record: UsageRecord) -> int:
+    """Tokens of the whole prompt, however they were billed."""
+    return record.usage.input_tokens + _read(record) + _written(record)
+
+
+def _read(record: UsageRecord) -> int:
+    return record.usage.cache_read_tokens
+
+
+def _written(record: UsageRecord) -> int:
+    return record.usage.cache_write_5m_tokens + record.usage.cache_write_1h_tokens
 
 
 def _first_token(record: UsageRecord) -> float:

@@ -86,6 +86,11 @@ class EmbeddedSettings(msgspec.Struct, frozen=True, kw_only=True):
     saved_bytes: int = 0
     token_bytes: int = 0
 
+    @property
+    def estimates_reuse(self) -> bool:
+        """Whether the library does not say what of a prompt it had, so that the account of it is told instead."""
+        return self.engine == "openvino"
+
 
 class EmbeddedEngine:
     """One model in one supervised child. Implements `contract.Engine`."""
@@ -105,9 +110,7 @@ class EmbeddedEngine:
         self._decode = decode
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, asyncio.Queue[Report]] = {}
-        self._saved = _saved(settings, clock)
-        self._shared = SharedPrefixes() if settings.engine == "openvino" else None
-        self._remembers: Remembers = self._saved or self._shared or SlotCaches(settings.seats, clock)
+        self._remembers = _remembers(settings, clock)
         self._make_ready = make_ready
         self._epoch = 0
         self._seats = SeatQueue(
@@ -153,7 +156,7 @@ class EmbeddedEngine:
             reports_ids=True,
             grammar=True,
             logprobs=True,
-            reuse_estimated=self._shared is not None,
+            reuse_estimated=s.estimates_reuse,
         )
 
     def health(self) -> Health:
@@ -252,12 +255,9 @@ class EmbeddedEngine:
             self.supervisor.worked()
             while not finished:
                 report = await inbox.get()
-                if self._saved is not None:
-                    self._saved.heard(lease.number, report)
-                if self._shared is not None:
-                    self._shared.heard(lease.number, report)
-                    if isinstance(report, Done):
-                        report = msgspec.structs.replace(report, reused=placed.known)
+                self._remembers.heard(lease.number, report)
+                if isinstance(report, Done) and self._settings.estimates_reuse:
+                    report = msgspec.structs.replace(report, reused=placed.known)
                 step = self._step(report)
                 if step is None:
                     continue
@@ -269,8 +269,7 @@ class EmbeddedEngine:
             raise
         finally:
             self._close(request)
-            if self._shared is not None:
-                self._shared.ended(lease.number)
+            self._remembers.ended(lease.number)
             if not finished and self.supervisor.ready:
                 self.supervisor.send(Cancel(request))
 
@@ -304,8 +303,8 @@ class EmbeddedEngine:
     def reported(self, report: Report) -> None:
         if isinstance(report, Renewed):
             self._forget()
-        if self._saved is not None and isinstance(report, Saved | Restored):
-            for command in self._saved.heard(None, report):
+        if isinstance(report, Saved | Restored):
+            for command in self._remembers.heard(None, report):
                 if self.supervisor.ready:
                     self.supervisor.send(command)
         inbox = self._inboxes.get(getattr(report, "request", 0))
@@ -332,9 +331,7 @@ class EmbeddedEngine:
 
     def _forget(self) -> None:
         self._epoch += 1
-        if self._shared is not None:
-            self._shared.resize(self._settings.pool_tokens if self.supervisor.remembers else 0)
-        self._remembers.forget()
+        self._remembers.resize(self._settings.pool_tokens if self.supervisor.remembers else 0)
 
     def lost(self, reason: str) -> None:
         self._forget()
@@ -343,17 +340,15 @@ class EmbeddedEngine:
             self.reported(Failed(request, reason))
 
 
-def _saved(settings: EmbeddedSettings, clock: Clock) -> SavedPrefixes | None:
-    """The account of a library that saves slots."""
-    if settings.engine != "llama_cpp":
-        return None
-    return SavedPrefixes(
-        settings.seats,
-        clock,
-        room=settings.saved_bytes,
-        token_bytes=settings.token_bytes,
-        pool_tokens=settings.pool_tokens,
-    )
+def _remembers(settings: EmbeddedSettings, clock: Clock) -> Remembers:
+    """The account of what this library remembers."""
+    match settings.engine:
+        case "llama_cpp":
+            room, each, pool = settings.saved_bytes, settings.token_bytes, settings.pool_tokens
+            return SavedPrefixes(settings.seats, clock, room=room, token_bytes=each, pool_tokens=pool)
+        case "openvino":
+            return SharedPrefixes()
+    return SlotCaches(settings.seats, clock)
 
 
 def _step(report: Report) -> Step | None:

@@ -155,7 +155,7 @@ class SavedPrefixes:
         return Placement(own or state is not None, max(known, covered if state else 0), before=tuple(before))
 
     def heard(self, number: int | None, report: Report) -> tuple[Command, ...]:
-        """What the child said: of the request on this seat, or of what is saved. Returns what it is to be told."""
+        """See `slots.Remembers.heard`."""
         match report:
             case Saved(place, tokens, size):
                 self._failures = 0 if size else self._failures + 1
@@ -168,8 +168,15 @@ class SavedPrefixes:
             self._progressed(self._slots[number], report)
         return ()
 
+    def ended(self, number: int) -> None:
+        """See `slots.Remembers.ended`. What came of it was heard."""
+
+    def resize(self, pool_tokens: int) -> None:
+        """See `slots.Remembers.resize`. The room is what was given at the start."""
+        self.forget()
+
     def forget(self) -> None:
-        """See `slots.Remembers.forget`."""
+        """All is gone, in the slots and beside them."""
         self._states.forget()
         self._failures = 0
         for slot in self._slots:

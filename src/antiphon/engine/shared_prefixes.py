@@ -15,7 +15,7 @@ from heapq import heapify, heappop, heappush
 
 from antiphon.core.records import Scope
 from antiphon.engine.contract import Remembered
-from antiphon.engine.frames import Done, Made, Progress, Report, Tokens
+from antiphon.engine.frames import Command, Done, Made, Progress, Report, Tokens
 from antiphon.engine.slots import Placement
 
 #: Tokens.
@@ -73,12 +73,12 @@ class SharedPrefixes:
         self.forget()
 
     def resize(self, pool_tokens: int) -> None:
-        """The library is new and has so much room; 0 where it remembers nothing."""
+        """See `Remembers.resize`."""
         self._room = -(-pool_tokens // BLOCK)
         self.forget()
 
     def forget(self) -> None:
-        """See `Remembers.forget`. Nobody keeps a salt: what the library does hold after all is never found again."""
+        """Nobody keeps a salt: what the library does hold after all is never found again."""
         self._salts: dict[Scope, int] = {}
         self._blocks: dict[int, _Block] = {}
         self._unused: list[tuple[int, int]] = []
@@ -140,11 +140,11 @@ class SharedPrefixes:
         run.computed = _tokens(len(run.held), len(ids))
         return Placement(True, run.computed, salt)
 
-    def heard(self, number: int, report: Report) -> None:
-        """What the library says of the phase on a seat: how much of it is computed."""
-        run = self._runs.get(number)
-        if run is None:
-            return
+    def heard(self, number: int | None, report: Report) -> tuple[Command, ...]:
+        """See `Remembers.heard`: how much of a prompt is computed. The library is told nothing."""
+        run = None if number is None else self._runs.get(number)
+        if number is None or run is None:
+            return ()
         match report:
             case Progress(computed=computed):
                 run.computed = max(run.computed, min(computed, run.prompt))
@@ -152,10 +152,11 @@ class SharedPrefixes:
                 run.computed = run.prompt
                 self._coming.pop(number, None)
         self._grow(run)
+        return ()
 
     def ended(self, number: int) -> None:
-        """The phase on a seat is over: its blocks are nobody's, and stay while there is room. The one that it did not
-        fill takes room as well; of a prompt that was cut short it may be some more, which the next piece fills."""
+        """See `Remembers.ended`. Its blocks are nobody's, and stay while there is room. The one that it did not fill
+        takes room as well; of a prompt that was cut short it may be some more, which the next piece fills."""
         run = self._runs.pop(number, None)
         if run is None:
             return

@@ -16,7 +16,7 @@ from antiphon.core.clock import Clock
 from antiphon.core.errors import EngineFailed
 from antiphon.core.records import Scope
 from antiphon.engine.contract import EngineEvent, Phase, Prompt, Remembered, Step, TokenSpan
-from antiphon.engine.frames import Command
+from antiphon.engine.frames import Command, Report
 from antiphon.engine.seats import Lease, never
 
 
@@ -59,8 +59,17 @@ class Remembers(Protocol):
         """A phase's prompt goes to this seat. `ids` is kept, not copied: what is made is added to it."""
         ...
 
-    def forget(self) -> None:
-        """All is gone, or nobody knows what is there."""
+    def heard(self, number: int | None, report: Report) -> tuple[Command, ...]:
+        """What the child said: of the phase on this seat, or of what it keeps. Returns what it is to be told."""
+        ...
+
+    def ended(self, number: int) -> None:
+        """The phase on a seat is over, whether or not it came to its end."""
+        ...
+
+    def resize(self, pool_tokens: int) -> None:
+        """The library is new: all is gone, or nobody knows what is there. It has room for so much; 0 where it remembers
+        nothing."""
         ...
 
     def held(self) -> Remembered: ...
@@ -112,6 +121,17 @@ class SlotCaches:
         own, known = slot.scope == scope, self.known(number, scope, ids)
         slot.scope, slot.ids, slot.used = scope, ids, self._clock.monotonic()
         return Placement(own, known)
+
+    def heard(self, number: int | None, report: Report) -> tuple[Command, ...]:
+        """See `Remembers.heard`. Nothing comes of it."""
+        return ()
+
+    def ended(self, number: int) -> None:
+        """See `Remembers.ended`. Nothing comes of it."""
+
+    def resize(self, pool_tokens: int) -> None:
+        """See `Remembers.resize`. A slot holds one prompt, however long."""
+        self.forget()
 
     def forget(self) -> None:
         """The caches are gone, or nobody knows what they hold."""
