@@ -106,6 +106,7 @@ class Turn:
                 self._plan = plan = await self._planned()
             self._cached = parts.cache.look_up(plan.tokens, plan.cacheable, self._epoch)
             await self._pass.prompt(self._cached.usage, self._bound)
+            parts.cache.read(self._cached)
         except BaseException as error:
             if isinstance(error, RequestError):  # a request that its caller spoilt counts as one
                 await self._pass.settle(0, Usage())

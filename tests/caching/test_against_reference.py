@@ -85,6 +85,7 @@ class Both:
             return
         plan = self._planner.plan(request, caching=self._caching(workspace, request))
         found = self.index.look_up(plan.tokens, plan.cacheable, self.life)
+        self.index.read(found)
         usage = found.usage
         told = Figures(
             usage.input_tokens, usage.cache_write_5m_tokens, usage.cache_write_1h_tokens, usage.cache_read_tokens

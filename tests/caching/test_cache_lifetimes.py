@@ -28,11 +28,15 @@ class Cache:
         name: str = "a",
         scope: Scope = HERE,
         ids: list[int] = IDS,
+        let_in: bool = True,
     ) -> Found:
         """A request with marks at these places."""
         keys = tuple([f"{name}{place}".encode() for place in range(100)])
         breakpoints = tuple([Breakpoint(place, place * 10 + 10, lifetime) for place, lifetime in marks])
-        return self.index.look_up(1000, Cacheable(scope, keys, breakpoints, ids), epoch)
+        found = self.index.look_up(1000, Cacheable(scope, keys, breakpoints, ids), epoch)
+        if let_in:
+            self.index.read(found)
+        return found
 
     def ask(
         self, *marks: tuple[int, Lifetime], epoch: int = 0, name: str = "a", scope: Scope = HERE
@@ -88,6 +92,16 @@ def test_marks_before_what_is_read_are_refreshed_too() -> None:
         assert cache.ask((2, "5m"), (5, "5m")) == (60, 0, 0)
     cache.clock.seconds += 200
     assert cache.ask((2, "5m")) == (30, 0, 0)
+
+
+@pytest.mark.behaviour("messages-and-inference-7.4-refresh")
+def test_a_request_that_is_refused_refreshes_nothing() -> None:
+    cache = Cache()
+    cache.ask((2, "5m"), (5, "5m"))
+    cache.clock.seconds += 299
+    assert cache.look_up((2, "5m"), (5, "5m"), let_in=False).usage.cache_read_tokens == 60
+    cache.clock.seconds += 1
+    assert cache.ask((2, "5m"), (5, "5m")) == (0, 60, 0)
 
 
 def test_what_lives_shorter_does_not_end_what_was_written_beside_it_for_longer() -> None:

@@ -1,6 +1,7 @@
 """Which prefixes were written and are alive: the cache as the bill sees it (contract messages-and-inference 7.2, 7.4).
 
-    found = index.look_up(total, cacheable, epoch)   at the start of a request: what is read, and refreshed
+    found = index.look_up(total, cacheable, epoch)   at the start of a request: what is there
+    index.read(found)                                when it is let in: what it reads lives on
     index.write(found, epoch)                        at the start of its answer: what it wrote can be read
 
 An entry belongs to one workspace, and to one life of the engine's memory (`epoch`): once that is lost the same prefix
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -43,24 +44,26 @@ class Cacheable(msgspec.Struct, frozen=True):
     ids: list[int]
 
 
-class Found(msgspec.Struct, frozen=True):
-    """What the cache is to a request: its usage, what it will write, and for how long its prefix is promised."""
-
-    usage: Usage
-    cacheable: Cacheable | None = None
-    new: tuple[Breakpoint, ...] = ()
-    started: float = 0.0
-    keep_seconds: float = 0.0
-
-
-class _Entry(msgspec.Struct, gc=False):
-    """`until` is on the monotonic clock; `digests` are of the prefix's tokens, and of a few less."""
+class Entry(msgspec.Struct, gc=False):
+    """A prefix that was written. `until` is on the monotonic clock; `digests` are of its tokens, and of a few less."""
 
     tokens: int
     digests: tuple[bytes, ...]
     lifetime: Lifetime
     until: float
     epoch: int
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the cache is to a request: its usage, the entries that it keeps alive, what it will write, and for how long
+    its prefix is promised."""
+
+    usage: Usage
+    cacheable: Cacheable | None = None
+    alive: tuple[Entry, ...] = ()
+    new: tuple[Breakpoint, ...] = ()
+    started: float = 0.0
+    keep_seconds: float = 0.0
 
 
 class CacheIndex:
@@ -71,7 +74,7 @@ class CacheIndex:
         self._clock = clock
         self._most = entries
         self._most_workspaces = workspaces
-        self._of: OrderedDict[Scope, OrderedDict[bytes, _Entry]] = OrderedDict()
+        self._of: OrderedDict[Scope, OrderedDict[bytes, Entry]] = OrderedDict()
         #: What keys are made with.
         self.secret = secret(32).encode()
         self.evictions = 0
@@ -80,25 +83,38 @@ class CacheIndex:
         return sum(map(len, self._of.values()))
 
     def look_up(self, total: int, cacheable: Cacheable | None, epoch: int) -> Found:
-        """What a prompt of `total` tokens finds. What is read lives on from now, and so do the entries at the request's
-        own breakpoints before it."""
+        """What a prompt of `total` tokens finds: the longest prefix that is there, and before it the entries at the
+        request's own breakpoints."""
         if cacheable is None or not cacheable.breakpoints:
             return Found(Usage(input_tokens=total))
         now = self._clock.monotonic()
         entries = self._entries(cacheable.scope)
         digests = _Digests(cacheable.ids)
-        hit = self._hit(entries, cacheable, digests, now, epoch)
-        if hit is not None:
-            for mark in cacheable.breakpoints:
-                if mark.place < hit.place:
-                    self._alive(entries, cacheable.keys[mark.place], digests, now, epoch)
+        hit: Hit | None = None
+        alive: list[Entry] = []
+        for place in _looked_at(cacheable.breakpoints):
+            entry = self._alive(entries, cacheable.keys[place], digests, now, epoch)
+            if entry is not None:
+                hit = Hit(place, _same(entry, digests), float(SECONDS[entry.lifetime]))
+                alive.append(entry)
+                break
+        for mark in cacheable.breakpoints:
+            if hit is not None and mark.place < hit.place:
+                entry = self._alive(entries, cacheable.keys[mark.place], digests, now, epoch)
+                alive += [] if entry is None else [entry]
         return Found(
             bill(total, cacheable.breakpoints, hit),
             cacheable,
+            tuple(alive),
             tuple(written(cacheable.breakpoints, hit)),
             now,
             kept_seconds(cacheable.breakpoints, hit),
         )
+
+    def read(self, found: Found) -> None:
+        """The request is let in: what it found lives on, from when it came. One that is refused reads nothing."""
+        for entry in found.alive:
+            entry.until = max(entry.until, found.started + SECONDS[entry.lifetime])
 
     def write(self, found: Found, epoch: int) -> None:
         """The answer has begun: what its request wrote can be read from now on, and lives from when the request
@@ -112,33 +128,22 @@ class CacheIndex:
             until = found.started + SECONDS[mark.lifetime]
             shortest = max(1, mark.tokens - _BORDER)
             ending = tuple([digests.of(tokens) for tokens in range(shortest, mark.tokens + 1)][::-1])
-            entry = _Entry(mark.tokens, ending, mark.lifetime, until, epoch)
+            entry = Entry(mark.tokens, ending, mark.lifetime, until, epoch)
             there = entries.get(key)
             if there is None or not _outlives(there, entry):
                 entries[key] = entry
             entries.move_to_end(key)
         self._shrink(entries)
 
-    def _hit(
-        self, entries: OrderedDict[bytes, _Entry], cacheable: Cacheable, digests: _Digests, now: float, epoch: int
-    ) -> Hit | None:
-        """The longest prefix that is there: from the last breakpoint back, then from the one before it."""
-        for mark in reversed(cacheable.breakpoints):
-            for place in range(mark.place, max(-1, mark.place - LOOK_BACK), -1):
-                entry = self._alive(entries, cacheable.keys[place], digests, now, epoch)
-                if entry is not None:
-                    return Hit(place, _same(entry, digests), entry.until - now)
-        return None
-
     def _alive(
         self,
-        entries: OrderedDict[bytes, _Entry],
+        entries: OrderedDict[bytes, Entry],
         key: bytes,
         digests: _Digests,
         now: float,
         epoch: int,
-    ) -> _Entry | None:
-        """The entry of a key, if it is there; it lives on from now."""
+    ) -> Entry | None:
+        """The entry of a key, if it is there."""
         entry = entries.get(key)
         if entry is None:
             return None
@@ -147,11 +152,10 @@ class CacheIndex:
             return None
         if not _same(entry, digests):
             return None
-        entry.until = now + SECONDS[entry.lifetime]
         entries.move_to_end(key)
         return entry
 
-    def _entries(self, scope: Scope) -> OrderedDict[bytes, _Entry]:
+    def _entries(self, scope: Scope) -> OrderedDict[bytes, Entry]:
         entries = self._of.get(scope)
         if entries is None:
             entries = self._of[scope] = OrderedDict()
@@ -161,19 +165,25 @@ class CacheIndex:
         self._of.move_to_end(scope)
         return entries
 
-    def _shrink(self, entries: OrderedDict[bytes, _Entry]) -> None:
+    def _shrink(self, entries: OrderedDict[bytes, Entry]) -> None:
         while len(entries) > self._most:
             entries.popitem(last=False)
             self.evictions += 1
 
 
-def _outlives(there: _Entry, new: _Entry) -> bool:
+def _looked_at(breakpoints: Sequence[Breakpoint]) -> Iterator[int]:
+    """Where an entry is looked for, in this order: from the last breakpoint back, then from the one before it."""
+    for mark in reversed(breakpoints):
+        yield from range(mark.place, max(-1, mark.place - LOOK_BACK), -1)
+
+
+def _outlives(there: Entry, new: Entry) -> bool:
     """Whether an entry was written beside this request that holds the same, and longer."""
     same = (there.epoch, there.tokens, there.digests) == (new.epoch, new.tokens, new.digests)
     return same and there.until > new.until
 
 
-def _same(entry: _Entry, digests: _Digests) -> int:
+def _same(entry: Entry, digests: _Digests) -> int:
     """How many tokens of an entry a prompt begins with: all, or all but those at its end that are read otherwise."""
     for less, digest in enumerate(entry.digests):
         if digests.of(entry.tokens - less) == digest:
