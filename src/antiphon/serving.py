@@ -120,9 +120,18 @@ def prepared_folder(settings: Settings, entry: ModelEntry, path: Path) -> Path |
     return preparing.prepared(path, digest) or preparing.prepared(path, digest, preparing.UNSALTED)
 
 
+def converter_of(settings: Settings, entry: ModelEntry, path: Path, chosen: choice.Choice) -> str | None:
+    """What makes the form of a model that OpenVINO runs; None where llama.cpp runs it, and best does."""
+    if chosen.prepare:
+        return preparing.CONVERTER
+    if chosen.engine != "openvino":
+        return None
+    return preparing.AS_READ if prepared_folder(settings, entry, path) is None else preparing.CONVERTER
+
+
 def _salting(settings: Settings, entry: ModelEntry, path: Path, *, packed: bool) -> Callable[[], Awaitable[str]]:
-    """What has a model ready for OpenVINO with a place for a salt, before it is started: the first time that takes
-    seconds, or what reading the file takes."""
+    """What has a model ready for OpenVINO with a place for a salt, before it is started, where pulling it has not: the
+    first time that takes seconds, or what reading the file takes."""
     digest = weights.digest(entry.weights, models_folder(settings))
     converter = preparing.CONVERTER if packed else preparing.AS_READ
 

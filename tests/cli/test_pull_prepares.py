@@ -1,5 +1,4 @@
-"""`antiphon models pull` of a model that the chosen engine wants in another form. The smallest model has no such tensors;
-here its own count as such."""
+"""`antiphon models pull` of a model that the chosen engine wants in another form."""
 
 from __future__ import annotations
 
@@ -11,7 +10,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from antiphon.cli import models
+from antiphon.core import settings
 from antiphon.engine import choice, memory, preparing
+from antiphon.routing import catalogue
 
 pytestmark = pytest.mark.real
 
@@ -43,9 +44,14 @@ def pull(tmp_path: Path, smol_file: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         """
     )
     (tmp_path / "antiphon.toml").write_text(f'models = ["smol"]\ncatalogue = "{tmp_path / "models.toml"}"\n')
-    monkeypatch.setattr(choice, "_SLOW", frozenset({Q4_1}))
     monkeypatch.setattr(choice, "processor_features", lambda: frozenset({"avx512f"}))
     return lambda *options: CliRunner().invoke(models.app, ["pull", *options, "--home", str(tmp_path)])
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest model has no tensors that OpenVINO is slow at; here its own count as such."""
+    monkeypatch.setattr(choice, "_SLOW", frozenset({Q4_1}))
 
 
 def folders(home: Path) -> list[Path]:
@@ -57,11 +63,31 @@ def test_it_is_made_ready_once_and_a_second_pull_has_nothing_to_do(pull: Callabl
     assert first.exit_code == 0
     assert "smol: ready (100%)" in first.output
     (folder,) = folders(tmp_path)
+    assert folder.name.endswith(preparing.AS_READ)
     made = folder.stat().st_mtime_ns
     second = pull()
     assert second.exit_code == 0
     assert "ready (100%)" not in second.output
     assert folders(tmp_path)[0].stat().st_mtime_ns == made
+
+
+@pytest.mark.usefixtures("slow")
+def test_what_openvino_is_slow_at_is_packed_anew(pull: Callable[..., Result], tmp_path: Path) -> None:
+    assert pull("--no-prepare").exit_code == 0
+    chosen = settings.load({"home": str(tmp_path)}, environment={})
+    (entry,) = catalogue.from_settings(chosen).served(chosen.models)
+    (path,) = (tmp_path / "models").glob("*.gguf")
+    assert models.wanted_converter(chosen, entry, path) == preparing.CONVERTER
+
+
+@pytest.mark.parametrize("engine", ["auto", "llama_cpp"])
+def test_nothing_is_made_for_llama_cpp(
+    pull: Callable[..., Result], tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "processor_features", lambda: frozenset({"sse2"}))
+    monkeypatch.setenv("ANTIPHON_ENGINE", engine)
+    assert pull().exit_code == 0
+    assert folders(tmp_path) == []
 
 
 def test_where_it_fails_that_is_said_and_the_weights_are_used_as_they_are(
@@ -71,7 +97,7 @@ def test_where_it_fails_that_is_said_and_the_weights_are_used_as_they_are(
     done = pull()
     assert done.exit_code == 0
     assert "not enough room on the disk" in done.output
-    assert "llama.cpp runs it as it is" in done.output
+    assert "it runs as it is" in done.output
     assert folders(tmp_path) == []
 
 

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from antiphon.cli.keys import opened
-from antiphon.cli.models import pull, wants_preparing
+from antiphon.cli.models import pull, wanted_converter
 from antiphon.cli.options import ERROR_PREFIX, ConfigOption, HomeOption, console, errors_told, settings_from
 from antiphon.core.clock import SystemClock
 from antiphon.core.errors import EngineFailed, SettingsError
@@ -90,7 +90,7 @@ def _have_weights(settings: Settings, out: Console) -> None:
         path = weights.installed(entry.weights, models_folder(settings))
         if path is None:
             out.print(f"Fetching {entry.display_name} ({entry.weights.size / 1e6:,.0f} MB), once.", markup=False)
-        elif not wants_preparing(settings, entry, path):
+        elif wanted_converter(settings, entry, path) is None:
             continue
         pull(entry, settings, out)
 

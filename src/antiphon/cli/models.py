@@ -19,7 +19,7 @@ from antiphon.core.settings import Settings
 from antiphon.engine import memory, preparing, weights
 from antiphon.routing import catalogue
 from antiphon.routing.catalogue import ModelEntry
-from antiphon.serving import engine_of, models_folder
+from antiphon.serving import converter_of, engine_of, models_folder
 
 app = typer.Typer(help="The catalogue of models, and their weights on this machine.", no_args_is_help=True)
 
@@ -102,7 +102,7 @@ def pull(entry: ModelEntry, chosen: Settings, out: Console, *, make_ready: bool 
     """Fetch one model's weights and show how far it is: a bar on a terminal, lines elsewhere.
 
     Where the engine that suits this machine wants them in another form, they are made ready for it. Where that fails
-    it is said, and no more: another engine runs them as they are.
+    it is said, and no more: they run as they are.
 
     Raises:
         WeightsError: no source gave the right file.
@@ -111,27 +111,32 @@ def pull(entry: ModelEntry, chosen: Settings, out: Console, *, make_ready: bool 
     hub = weights.Hub(chosen.hub_url, chosen.hub_token)
     with show(entry.name, out) as progress:
         path = asyncio.run(weights.pull(entry.weights, models_folder(chosen), progress, hub=hub))
-    if make_ready and wants_preparing(chosen, entry, path):
+    converter = wanted_converter(chosen, entry, path) if make_ready else None
+    if converter is not None:
         try:
-            prepare(entry, chosen, out)
+            prepare(entry, chosen, out, converter)
         except WeightsError as error:
-            out.print(f"{entry.name}: {error.message}; llama.cpp runs it as it is", highlight=False, markup=False)
+            out.print(f"{entry.name}: {error.message}; it runs as it is", highlight=False, markup=False)
     return path
 
 
-def wants_preparing(chosen: Settings, entry: ModelEntry, path: Path) -> bool:
-    """Whether a model whose file is here would be run faster in another form, which this machine has the memory to
-    make.
+def wanted_converter(chosen: Settings, entry: ModelEntry, path: Path) -> str | None:
+    """What is still to be made of a model whose file is here, for the engine that suits it; None where that is nothing,
+    or more than this machine has the memory for.
 
     Raises:
         WeightsError: the file is malformed.
     """
-    if entry.engine == "llama_server" or not engine_of(chosen, entry, path).prepare:
-        return False
-    return preparing.MEMORY_FACTOR * path.stat().st_size <= memory.free_bytes()
+    digest = weights.digest(entry.weights, models_folder(chosen))
+    if entry.engine == "llama_server" or digest is None:
+        return None
+    converter = converter_of(chosen, entry, path, engine_of(chosen, entry, path))
+    if converter is None or preparing.prepared(path, digest, converter) is not None:
+        return None
+    return converter if preparing.MEMORY_FACTOR * path.stat().st_size <= memory.free_bytes() else None
 
 
-def prepare(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
+def prepare(entry: ModelEntry, chosen: Settings, out: Console, converter: str = preparing.CONVERTER) -> Path:
     """Make one model's weights ready for OpenVINO, and show how far it is.
 
     Raises:
@@ -149,7 +154,7 @@ def prepare(entry: ModelEntry, chosen: Settings, out: Console) -> Path:
             said = step
             out.print(f"{entry.name}: {step} ({fraction:.0%})", highlight=False, markup=False, soft_wrap=True)
 
-    return asyncio.run(preparing.prepare(path, digest, progress))
+    return asyncio.run(preparing.prepare(path, digest, progress, converter=converter))
 
 
 @contextmanager
