@@ -22,7 +22,6 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Protocol
 
 import msgspec
-from msgspec import UNSET
 
 from antiphon.core.errors import AntiphonError, EngineFailed, Overloaded, RequestError
 from antiphon.core.records import Caller, Cost, Usage, UsageRecord
@@ -192,17 +191,8 @@ class Turn:
         return self._model.engine.epoch(self._caller.scope)
 
     def _missed(self) -> CacheMiss | None:
-        """Why the prompt was not read from the cache, where the client asks; and this request is kept for the next one
-        to ask about."""
-        asked, keyed = self._request.diagnostics, self._plan.prefixes
-        if asked is None or keyed is None:
-            return None
-        scope, known = self._caller.scope, self._parts.diagnoses
-        known.keep(scope, self._message_id, keyed)
-        if asked.previous_message_id is None:
-            return None
-        miss = known.compare(scope, asked.previous_message_id, keyed, self._plan.tokens)
-        return None if miss is None else CacheMiss(miss.reason, UNSET if miss.tokens is None else miss.tokens)
+        asked, plan = self._request.diagnostics, self._plan
+        return self._parts.diagnoses.missed(self._caller.scope, self._message_id, asked, plan.prefixes, plan.tokens)
 
     async def _generate(self, seat: Seat, sink: Sink) -> StopReason:
         part = self._plan.course.first()

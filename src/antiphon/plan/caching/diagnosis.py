@@ -14,6 +14,8 @@ from antiphon.core.clock import Clock
 from antiphon.core.records import Scope
 from antiphon.plan.caching.positions import Level
 from antiphon.plan.caching.prefixes import Prefixes
+from antiphon.wire.options import DiagnosticsParams
+from antiphon.wire.response import CacheMiss
 
 #: How long an answer can be named, in seconds, and how many of a workspace.
 _KEPT_SECONDS = 3600.0
@@ -30,13 +32,6 @@ _CHANGED: dict[Level, Reason] = {
     "system": "system_changed",
     "messages": "messages_changed",
 }
-
-
-class Miss(msgspec.Struct, frozen=True):
-    """Where a request parts from an earlier one, and about how many of its tokens stand behind that."""
-
-    reason: Reason
-    tokens: int | None = None
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -58,8 +53,18 @@ class Diagnoses:
         self._workspaces = workspaces
         self._of: OrderedDict[Scope, OrderedDict[str, _Kept]] = OrderedDict()
 
-    def keep(self, scope: Scope, message_id: str, asked: Prefixes) -> None:
-        """An answer was begun, and may be named later."""
+    def missed(
+        self, scope: Scope, message_id: str, asked: DiagnosticsParams | None, keyed: Prefixes | None, tokens: int
+    ) -> CacheMiss | None:
+        """Why a prompt of so many tokens was not read from the cache, where its request asks; and it is kept, by the id
+        of its answer, for the next one to ask about."""
+        if asked is None or keyed is None:
+            return None
+        self._keep(scope, message_id, keyed)
+        before = asked.previous_message_id
+        return None if before is None else self._compared(scope, before, keyed, tokens)
+
+    def _keep(self, scope: Scope, message_id: str, asked: Prefixes) -> None:
         kept = self._of.setdefault(scope, OrderedDict())
         self._of.move_to_end(scope)
         until = self._clock.monotonic() + _KEPT_SECONDS
@@ -70,18 +75,22 @@ class Diagnoses:
         if len(self._of) > self._workspaces:
             self._of.popitem(last=False)
 
-    def compare(self, scope: Scope, message_id: str, asked: Prefixes, tokens: int) -> Miss | None:
-        """Where a prompt of so many tokens parts from the one of an earlier answer; None where it goes on from it."""
+    def _compared(self, scope: Scope, message_id: str, asked: Prefixes, tokens: int) -> CacheMiss | None:
+        """Where a prompt parts from the one of an earlier answer; None where it goes on from it."""
         answers = self._of.get(scope)
         earlier = None if answers is None else answers.get(message_id)
         if earlier is None or earlier.until <= self._clock.monotonic():
-            return Miss("previous_message_not_found")
+            return _miss("previous_message_not_found")
         if earlier.root != asked.root:
-            return Miss("model_changed", tokens)
+            return _miss("model_changed", tokens)
         place = _parting(earlier, asked)
         if place in (len(earlier.levels), len(asked.levels)):
             return None  # one of them is the beginning of the other
-        return Miss(_CHANGED[_level(earlier, asked, place)], _behind(asked, place, tokens))
+        return _miss(_CHANGED[_level(earlier, asked, place)], _behind(asked, place, tokens))
+
+
+def _miss(reason: Reason, tokens: int | msgspec.UnsetType = msgspec.UNSET) -> CacheMiss:
+    return CacheMiss(reason, tokens)
 
 
 def _parting(earlier: _Kept, asked: Prefixes) -> int:
