@@ -14,7 +14,7 @@ import pytest
 
 from antiphon.admin.acts import Acts
 from antiphon.core.clock import SystemClock
-from antiphon.core.errors import InvalidRequest, NotFound, RequestError
+from antiphon.core.errors import Conflict, InvalidRequest, NotFound, RequestError
 from antiphon.core.ids import Ids
 from antiphon.core.records import DEFAULT_ORGANIZATION, Scope
 from antiphon.store import activities, workspaces
@@ -105,7 +105,7 @@ async def test_an_act_and_its_line_are_written_together(database: Database) -> N
 
 
 async def test_a_refusal_undoes_the_act_and_leaves_its_line(database: Database) -> None:
-    with pytest.raises(InvalidRequest, match="already exists"):
+    with pytest.raises(Conflict, match="already exists"):
         await make(database, "Default")
     (line,) = await audit(database)
     assert line.refused == "name: A workspace of this name already exists"

@@ -231,7 +231,12 @@ def test_a_workspace_is_chosen_by_the_header_and_sets_the_geography(scripted: St
     assert within.parse().usage.inference_geo == "us"
     with pytest.raises(anthropic.BadRequestError, match="inference_geo: 'global' is not allowed for this workspace"):
         client.messages.create(**asked, inference_geo="global")
-    assert client.messages.create(**_REQUEST).usage.inference_geo == "global"
+    default: Any = {**_REQUEST, "extra_headers": {"anthropic-workspace-id": "wrkspc_default"}}
+    assert client.messages.create(**default).usage.inference_geo == "global"
+    with pytest.raises(anthropic.BadRequestError, match="name one in the header anthropic-workspace-id"):
+        client.messages.create(**_REQUEST)
+    with pytest.raises(anthropic.BadRequestError, match="name one in the header anthropic-workspace-id"):
+        client.messages.count_tokens(model=_REQUEST["model"], messages=_REQUEST["messages"])
     with pytest.raises(anthropic.PermissionDeniedError, match="anthropic-workspace-id"):
         running.client().messages.create(**asked)  # bound to another workspace
     (record,) = running.records(Scope(DEFAULT_ORGANIZATION, workspace))

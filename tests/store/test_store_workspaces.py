@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from antiphon.core.clock import SystemClock
-from antiphon.core.errors import InvalidRequest, NotFound
+from antiphon.core.errors import Conflict, InvalidRequest, NotFound
 from antiphon.core.ids import Ids
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Profile, Scope
 from antiphon.store import changes, keys, workspaces
@@ -61,9 +61,9 @@ async def test_each_workspace_has_a_secret_of_its_own(connection: AsyncConnectio
 
 async def test_a_name_is_taken_once(connection: AsyncConnection) -> None:
     other = await _other(connection)
-    with pytest.raises(InvalidRequest, match="already exists"):
+    with pytest.raises(Conflict, match="already exists"):
         await workspaces.create(DEFAULT_ORGANIZATION, connection, _IDS, "Other", 3)
-    with pytest.raises(InvalidRequest, match="already exists"):
+    with pytest.raises(Conflict, match="already exists"):
         await workspaces.rename(other, connection, "Default")
     await workspaces.rename(other, connection, "Another")
     assert (await workspaces.get(other, connection)).name == "Another"

@@ -87,6 +87,13 @@ class NotFound(RequestError):
     """No such route, model or object for this caller."""
 
 
+class Conflict(RequestError):
+    """It does not go with what there is, such as a name that is taken. Clients retry its status, which does not help
+    (contract client-surface 1.4)."""
+
+    retry_helps = False
+
+
 class MethodNotAllowed(RequestError):
     """The route exists and does not answer this method."""
 

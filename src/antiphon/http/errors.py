@@ -16,6 +16,7 @@ _WIRE: dict[type[errors.AntiphonError], tuple[int, str]] = {
     errors.Unauthenticated: (401, "authentication_error"),
     errors.PermissionDenied: (403, "permission_error"),
     errors.NotFound: (404, "not_found_error"),
+    errors.Conflict: (409, "conflict_error"),
     errors.MethodNotAllowed: (405, "invalid_request_error"),
     errors.ReceiptTimeout: (400, "invalid_request_error"),
     errors.RequestTooLarge: (413, "request_too_large"),

@@ -136,12 +136,15 @@ def workflow_of(exchange: Exchange) -> str | None:
 
 
 def inference(exchange: Exchange) -> Caller:
-    """The caller, if its key is for inference.
+    """The caller, if its key is for inference and it is known in which workspace.
 
     Raises:
         PermissionDenied: it is for administration.
+        InvalidRequest: it reaches several workspaces, and the request names none (contract platform-and-tools 1).
     """
     caller = exchange.caller
     if caller is None or caller.admin:
         raise PermissionDenied("This key cannot be used for inference; use a workspace's API key")
+    if caller.unscoped and exchange.header(b"anthropic-workspace-id") is None:
+        raise InvalidRequest("This key reaches several workspaces: name one in the header anthropic-workspace-id")
     return caller

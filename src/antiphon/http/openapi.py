@@ -29,6 +29,7 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     403: ("permission_error", "The key is valid and not for this."),
     404: ("not_found_error", "No such model or object for this key."),
     408: ("invalid_request_error", "The headers did not arrive in time. The connection is closed."),
+    409: ("conflict_error", "It does not go with what there is, such as a name that is taken."),
     413: ("request_too_large", "The body is over the limit, as sent or after decoding."),
     429: (
         "rate_limit_error",

@@ -10,7 +10,7 @@ from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from antiphon.core.errors import InvalidRequest, NotFound
+from antiphon.core.errors import Conflict, InvalidRequest, NotFound
 from antiphon.core.ids import Ids, secret
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Profile, Scope
 from antiphon.store.changes import bump
@@ -91,7 +91,8 @@ async def create(
     """Make a workspace; `settings` are what it begins with, besides its name.
 
     Raises:
-        InvalidRequest: the name is taken (by an archived one too), or there are 100 live ones.
+        Conflict: the name is taken (by an archived one too).
+        InvalidRequest: there are 100 live ones.
     """
     await bump(connection, "workspaces")
     live = select(func.count()).where(workspaces.c.organization == organization, workspaces.c.archived_ms.is_(None))
@@ -102,7 +103,7 @@ async def create(
         async with connection.begin_nested():  # PostgreSQL would end the whole transaction
             await connection.execute(insert(workspaces), row)
     except IntegrityError:
-        raise InvalidRequest("A workspace of this name already exists", path="name") from None
+        raise Conflict("name: A workspace of this name already exists") from None
     return await get(Scope(organization, row["id"]), connection)
 
 
@@ -187,7 +188,8 @@ async def rename(scope: Scope, connection: AsyncConnection, name: str) -> None:
     """Give a live workspace another name.
 
     Raises:
-        InvalidRequest: the name is taken, or it is the default workspace, which keeps its name.
+        Conflict: the name is taken.
+        InvalidRequest: it is the default workspace, which keeps its name.
         NotFound: there is no such live workspace.
     """
     await change(scope, connection, WorkspaceChange(name=name))
@@ -197,7 +199,8 @@ async def change(scope: Scope, connection: AsyncConnection, changed: WorkspaceCh
     """Set some of a live workspace's settings.
 
     Raises:
-        InvalidRequest: the name is taken, or it is the default workspace, which keeps its name.
+        Conflict: the name is taken.
+        InvalidRequest: it is the default workspace, which keeps its name.
         NotFound: there is no such live workspace.
     """
     if changed.name is not msgspec.UNSET:
@@ -210,7 +213,7 @@ async def change(scope: Scope, connection: AsyncConnection, changed: WorkspaceCh
         async with connection.begin_nested():
             done = await connection.execute(living.values(columns or {"id": scope.workspace}))
     except IntegrityError:
-        raise InvalidRequest("A workspace of this name already exists", path="name") from None
+        raise Conflict("name: A workspace of this name already exists") from None
     if not done.rowcount:
         raise NotFound("Workspace not found")
 

@@ -144,12 +144,15 @@ def test_where_data_lies_is_not_changed(admin: anthropic.Anthropic, office: Offi
     assert text == "data_residency.workspace_geo: Extra inputs are not permitted"
 
 
+@pytest.mark.behaviour("client-surface-1.4-permanent-conflict", "messages-and-inference-2.1-409")
 def test_a_name_is_taken(admin: anthropic.Anthropic, office: Office) -> None:
     workspaces = admin.organization.workspaces
     one, two = workspaces.create(name=_name(office)), workspaces.create(name=_name(office))
-    with pytest.raises(anthropic.BadRequestError, match="already exists"):
+    with pytest.raises(anthropic.ConflictError, match="name: A workspace of this name already exists") as refusal:
         workspaces.create(name=one.name)
-    with pytest.raises(anthropic.BadRequestError, match="already exists"):
+    assert (refusal.value.status_code, refusal.value.type) == (409, "conflict_error")
+    assert refusal.value.response.headers["x-should-retry"] == "false"
+    with pytest.raises(anthropic.ConflictError, match="already exists"):
         workspaces.update(two.id, name=one.name)
 
 

@@ -82,11 +82,11 @@ WORKSPACES: Operations = {
         ),
     ),
     ("POST", _WORKSPACES): _workspaces(
-        "workspace_create", "Make a workspace", workspaces.Workspace, workspaces.NewWorkspace
+        "workspace_create", "Make a workspace", workspaces.Workspace, workspaces.NewWorkspace, refusals=(409,)
     ),
     ("GET", _WORKSPACE): _workspaces("workspace", "One workspace, archived or not", workspaces.Workspace),
     ("POST", _WORKSPACE): _workspaces(
-        "workspace_update", "Change a workspace", workspaces.Workspace, workspaces.WorkspaceUpdate
+        "workspace_update", "Change a workspace", workspaces.Workspace, workspaces.WorkspaceUpdate, refusals=(409,)
     ),
     ("POST", _WORKSPACE + "/archive"): _workspaces(
         "workspace_archive", "End a workspace, and its keys with it, for good", workspaces.Workspace
