@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import antiphon
-from antiphon.cli import audit, cache, demo, doctor, keys, models, reports, requestlogs, serve, workspaces
+from antiphon.cli import audit, cache, demo, doctor, keys, models, reports, requestlogs, serve, users, workspaces
 from antiphon.cli.options import console
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("audit")(audit.audit)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(workspaces.app, name="workspaces")
+app.add_typer(users.app, name="users")
 app.add_typer(requestlogs.app, name="logs")
 app.add_typer(cache.app, name="cache")
 
