@@ -354,3 +354,11 @@ def test_what_is_no_json_is_told_before_what_is_wrong_in_it(body: bytes, message
         with pytest.raises(InvalidRequest) as refused:
             parse(body)
         assert refused.value.message == message
+
+
+def test_what_says_nothing_of_its_type_is_refused_behind_any_number_of_unknown_fields() -> None:
+    """Names are gathered only so far; the body is looked through to its end."""
+    system = [{"type": "text", "text": "Hi", f"new{number}": 1} for number in range(30)]
+    assert len(parse_messages(whole(MINIMAL | {"system": system})).ignored) == 20
+    with pytest.raises(InvalidRequest, match=r"system\.30\.type: Field required"):
+        parse_messages(whole(MINIMAL | {"system": [*system, {"text": "Hi"}]}))

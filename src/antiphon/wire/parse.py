@@ -123,8 +123,7 @@ def _decoded(raw: msgspec.Raw, kind: Any, where: str) -> Any:
     try:
         return portions.read(raw, kind)
     except msgspec.ValidationError as error:
-        what, _, at = str(error).partition(" - at `$")
-        raise msgspec.ValidationError(f"{what} - at `$.{where}{at.rstrip('`')}`") from None
+        raise portions.located(error, f".{where}") from None
 
 
 def _not_json(body: bytes, error: Exception) -> str:

@@ -103,7 +103,7 @@ class _Form:
             for entry in inside:
                 add(read(entry, levels))
         except msgspec.ValidationError as error:
-            raise _located(error, f"[{len(values)}]") from None
+            raise located(error, f"[{len(values)}]") from None
         return tuple(values) if self._tuple else values
 
     def _chosen(self, inside: Mapping[str, msgspec.Raw]) -> _Struct | None:
@@ -142,10 +142,11 @@ def _within(raw: msgspec.Raw, form: _Form, levels: int, step: str) -> Any:
     try:
         return form.read(raw, levels)
     except msgspec.ValidationError as error:
-        raise _located(error, step) from None
+        raise located(error, step) from None
 
 
-def _located(error: msgspec.ValidationError, step: str) -> msgspec.ValidationError:
+def located(error: msgspec.ValidationError, step: str) -> msgspec.ValidationError:
+    """A refusal of a part as one of the whole; `step` leads to the part, like `.name` or `[0]`."""
     what, _, rest = str(error).partition(" - at `$")
     return msgspec.ValidationError(f"{what} - at `${step}{rest.rstrip('`')}`")
 

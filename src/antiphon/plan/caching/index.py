@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -90,22 +91,22 @@ class CacheIndex:
         now = self._clock.monotonic()
         entries = self._entries(cacheable.scope)
         digests = _Digests(cacheable.ids)
+
+        def alive(places: Iterable[int]) -> Iterator[tuple[int, Entry]]:
+            for place in places:
+                if (entry := self._alive(entries, cacheable.keys[place], digests, now, epoch)) is not None:
+                    yield place, entry
+
         hit: Hit | None = None
-        alive: list[Entry] = []
-        for place in _looked_at(cacheable.breakpoints):
-            entry = self._alive(entries, cacheable.keys[place], digests, now, epoch)
-            if entry is not None:
-                hit = Hit(place, _same(entry, digests), float(SECONDS[entry.lifetime]))
-                alive.append(entry)
-                break
-        for mark in cacheable.breakpoints:
-            if hit is not None and mark.place < hit.place:
-                entry = self._alive(entries, cacheable.keys[mark.place], digests, now, epoch)
-                alive += [] if entry is None else [entry]
+        kept: list[Entry] = []
+        for place, entry in islice(alive(_looked_at(cacheable.breakpoints)), 1):
+            hit = Hit(place, _same(entry, digests), float(SECONDS[entry.lifetime]))
+            before = [mark.place for mark in cacheable.breakpoints if mark.place < place]
+            kept = [entry, *(entry for _, entry in alive(before))]
         return Found(
             bill(total, cacheable.breakpoints, hit),
             cacheable,
-            tuple(alive),
+            tuple(kept),
             tuple(written(cacheable.breakpoints, hit)),
             now,
             kept_seconds(cacheable.breakpoints, hit),
