@@ -30,12 +30,11 @@ from antiphon.engine.contract import (
     Priority,
     Prompt,
     Remembered,
-    Sampling,
     Step,
 )
 from antiphon.engine.grammar import check
 from antiphon.engine.llama_http import Away, Call, LlamaHttp, Props
-from antiphon.engine.llama_stream import CompletionReader, completion
+from antiphon.engine.llama_stream import GREEDY, CompletionReader, Heard, completion, in_blocks
 from antiphon.engine.seats import Lease, SeatQueue
 from antiphon.engine.slots import SlotCaches, SlotSeat, made_ids, prompt_ids
 from antiphon.engine.tokenizer import Tokenizer
@@ -51,7 +50,6 @@ _LONGEST_PAUSE = 5.0
 #: So many looks in a row without an answer, and without any stream's progress, and the server is gone.
 _MISSED = 2
 
-_GREEDY = Sampling(temperature=0.0)
 #: What the server's own command line may have set otherwise. A request is to mean the same on every body.
 _PLAIN: dict[str, object] = {
     "samplers": ["top_k", "top_p", "min_p", "temperature"],
@@ -196,8 +194,11 @@ class LlamaServerEngine:
         if phase.grammar is not None:
             check(phase.grammar)
         self._check_ready()
-        reuse = self._caches.place(lease.number, scope, ids, keep_seconds).reuse and self._private
-        async with aclosing(self._complete(lease.number, ids, phase, reuse=reuse)) as steps:
+        placed = self._caches.place(lease.number, scope, ids, keep_seconds)
+        reuse, known = placed.reuse and self._private, placed.known
+        if not self._private:
+            known = len(ids)  # a block goes on from the one before it, and here nothing may go on from anything
+        async with aclosing(self._complete(lease.number, ids, phase, reuse=reuse, known=known)) as steps:
             async for step in steps:
                 lease.warm()
                 yield step
@@ -209,17 +210,25 @@ class LlamaServerEngine:
         if not self._ready:
             raise EngineFailed(f"the engine is down: {self._reason}")
 
-    async def _complete(self, slot: int, ids: list[int], phase: Phase, *, reuse: bool) -> AsyncGenerator[Step, None]:
-        """One stream of the server. Closing it early closes the connection, at which the server stops."""
-        request = _PLAIN | completion(
-            ids, phase.max_tokens, phase.sampling, slot=slot, reuse=reuse, grammar=phase.grammar,
-            logprobs=phase.logprobs, markup=self._settings.markup_tokens,
-        )  # fmt: skip
-        reader = CompletionReader(phase.max_tokens, phase.stop_tokens, phase.grammar)
+    async def _complete(
+        self, slot: int, ids: list[int], phase: Phase, *, reuse: bool, known: int
+    ) -> AsyncGenerator[Step, None]:
+        """One answer of the server. Closing it early closes the connection, at which the server stops."""
         call = Call(self._http, self._settings.stall_seconds)
         self._calls.add(call)
+
+        def ask(end: int, goes_on: bool) -> AsyncGenerator[Heard, None]:
+            if end < len(ids):
+                request = completion(ids[:end], 0, GREEDY, slot=slot, reuse=reuse or goes_on)
+                return call.heard(_PLAIN | request, CompletionReader(0, ()))
+            request = completion(
+                ids, phase.max_tokens, phase.sampling, slot=slot, reuse=reuse or goes_on, grammar=phase.grammar,
+                logprobs=phase.logprobs, markup=self._settings.markup_tokens,
+            )  # fmt: skip
+            return call.heard(_PLAIN | request, CompletionReader(phase.max_tokens, phase.stop_tokens, phase.grammar))
+
         try:
-            async with aclosing(call.heard(request, reader)) as stream:
+            async with aclosing(in_blocks(len(ids), known, ask)) as stream:
                 async for heard in stream:
                     self._progress += 1
                     if heard.events or heard.finish is not None:
@@ -285,7 +294,7 @@ class LlamaServerEngine:
 
     async def _computed_again(self, ids: list[int]) -> int:
         """Have a prompt computed. Returns how much of it the server had already."""
-        async with aclosing(self._complete(0, ids, Phase(max_tokens=0, sampling=_GREEDY), reuse=True)) as steps:
+        async with aclosing(self._complete(0, ids, Phase(max_tokens=0, sampling=GREEDY), reuse=True, known=0)) as steps:
             async for step in steps:
                 if step.finish is not None:
                     return step.finish.reused_tokens or 0

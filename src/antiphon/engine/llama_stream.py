@@ -5,6 +5,10 @@ The embedded body's child and the body for a server elsewhere speak to the same 
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from time import monotonic
+
 import msgspec
 
 from antiphon.core.errors import EngineFailed
@@ -14,6 +18,12 @@ from antiphon.engine.grammar_text import gbnf
 
 #: One event without its end. The last one repeats the prompt as text, so it grows with the window.
 _MOST_REST = 64 * 1024 * 1024
+#: For what is computed and not answered.
+GREEDY = Sampling(temperature=0.0)
+#: New tokens of a prompt that are asked for at first. Divisible by every size in which the library computes.
+_BLOCK = 128
+#: A block that took less than this is followed by one of twice its size: asking for it costs some milliseconds.
+_SHORT_SECONDS = 0.5
 
 
 class _PromptProgress(msgspec.Struct):
@@ -146,3 +156,45 @@ class CompletionReader:
             heard.finish = Finish("length" if chunk.stop_type == "limit" else "stop", reused)
         elif stopped:
             heard.finish = Finish("stop", self._reused)
+
+
+async def in_blocks(
+    tokens: int, known: int, ask: Callable[[int, bool], AsyncGenerator[Heard, None]]
+) -> AsyncGenerator[Heard, None]:
+    """What is heard of a prompt that is asked for in `blocks`, as if it had been asked for in one go.
+
+    Args:
+        ask: has the prompt's first so many tokens computed; the second argument tells whether the slot holds the block
+            before, which is then to be used. All of them are asked for last, and only then for an answer.
+    """
+    reused: int | None = None
+    for end in blocks(tokens, known, monotonic):
+        async with aclosing(ask(end, reused is not None)) as stream:
+            async for heard in stream:
+                if reused is None:
+                    reused = heard.reused if heard.finish is None else heard.finish.reused_tokens
+                if heard.reused is not None:
+                    heard.reused = reused
+                over = heard.finish is not None
+                if heard.finish is not None:
+                    heard.finish = None if end < tokens else Finish(heard.finish.reason, reused)
+                if not heard.empty:
+                    yield heard
+                if over:
+                    break
+
+
+def blocks(tokens: int, known: int, now: Callable[[], float]) -> Iterator[int]:
+    """Where to cut a prompt, its end included. `known` of its tokens need not be computed.
+
+    The library fills each step with prompts in the order of its slots: one that is asked for in one go holds up every
+    prompt in the slots behind its own, to its end, also those of a few tokens. Between two blocks they get their turn.
+    """
+    size, end = _BLOCK, known + _BLOCK
+    while end < tokens:
+        began = now()
+        yield end
+        if now() - began < _SHORT_SECONDS:
+            size *= 2
+        end += size
+    yield tokens

@@ -12,7 +12,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from functools import partial
 
 import aiohttp
@@ -43,7 +44,7 @@ from antiphon.engine.frames import (
     pack,
     read_command,
 )
-from antiphon.engine.llama_stream import CompletionReader, Heard, completion
+from antiphon.engine.llama_stream import GREEDY, CompletionReader, Heard, completion, in_blocks
 
 #: Prompt tokens per step where we are not told. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at
 #: the same speed.
@@ -65,28 +66,44 @@ class Body:
         self._markup = markup
         self.states = SlotStates(http, address, self._headers)
 
-    async def generate(self, command: Generate) -> AsyncIterator[Report]:
-        """Run one phase. Leaving early closes the connection, at which the library stops within one step."""
-        request = completion(
-            command.prompt, command.max_tokens, command.sampling, slot=command.seat,
-            reuse=command.reuse and command.seat not in self.states.spoilt,
-            grammar=command.grammar, logprobs=command.logprobs, markup=self._markup,
-        )  # fmt: skip
+    async def generate(self, command: Generate) -> AsyncGenerator[Heard, None]:
+        """Run one phase. Leaving early closes the connection, at which the library stops within one step.
+
+        Raises:
+            EngineFailed: the library refuses, or its stream broke.
+        """
+        reuse = command.reuse and command.seat not in self.states.spoilt
+        known = command.known if reuse else 0
+        ask = partial(self._ask, command, reuse)
+        async with aclosing(in_blocks(len(command.prompt), known, ask)) as stream:
+            async for heard in stream:
+                yield heard
+
+    async def _ask(self, command: Generate, reuse: bool, end: int, goes_on: bool) -> AsyncGenerator[Heard, None]:
+        """One block: see `llama_stream.in_blocks`."""
+        if end < len(command.prompt):
+            request = completion(command.prompt[:end], 0, GREEDY, slot=command.seat, reuse=reuse or goes_on)
+            reader = CompletionReader(0, ())
+        else:
+            request = completion(
+                command.prompt, command.max_tokens, command.sampling, slot=command.seat, reuse=reuse or goes_on,
+                grammar=command.grammar, logprobs=command.logprobs, markup=self._markup,
+            )  # fmt: skip
+            reader = CompletionReader(command.max_tokens, command.stop_tokens, command.grammar)
         body = msgspec.json.encode(request)
         async with self._http.post(f"{self._address}/completion", data=body, headers=self._headers) as reply:
             if reply.status != 200:
                 text = await reply.text()
-                fault = reply.status == 400 and command.grammar is not None
-                yield Failed(command.request, f"the library answered {reply.status}: {text[:300]}", fault)
-                return
+                own = reply.status == 400 and command.grammar is not None
+                reason = f"the library answered {reply.status}: {text[:300]}"
+                raise EngineFailed(reason, retry_helps=False if own else None)
             self.states.spoilt.discard(command.seat)
-            reader = CompletionReader(command.max_tokens, command.stop_tokens, command.grammar)
             async for data in reply.content.iter_any():
-                for report in _reports(command.request, reader.feed(data)):
-                    yield report
-                    if isinstance(report, Done):
-                        return
-            yield Failed(command.request, "the library's stream ended without a last event")
+                heard = reader.feed(data)
+                yield heard
+                if heard.finish is not None:
+                    return
+            raise EngineFailed("the library's stream ended without a last event")
 
     async def tokenize(self, text: str) -> list[int]:
         body = msgspec.json.encode({"content": text, "parse_special": True})
@@ -153,11 +170,13 @@ class Connection:
 
     async def _generate(self, command: Generate) -> None:
         try:
-            async for report in self._body.generate(command):
-                self._writer.write(pack(report))
-                await self._writer.drain()
+            async with aclosing(self._body.generate(command)) as stream:
+                async for heard in stream:
+                    for report in _reports(command.request, heard):
+                        self._writer.write(pack(report))
+                    await self._writer.drain()
         except EngineFailed as error:
-            self._writer.write(pack(Failed(command.request, error.reason)))
+            self._writer.write(pack(Failed(command.request, error.reason, error.retry_helps is False)))
         except (aiohttp.ClientError, msgspec.MsgspecError, OSError) as error:
             self._writer.write(pack(Failed(command.request, f"{type(error).__name__}: {error}"[:300])))
 
