@@ -114,14 +114,11 @@ def _server(settings: Settings, config: Path | None, out: Console) -> Iterator[s
     log = settings.home_path / "demo.log"
     command = [sys.executable, "-m", "antiphon", "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--home", str(settings.home_path), *(["--config", str(config)] if config else [])]
-    with log.open("wb") as sink, out.status("Starting the server"):
+    with log.open("wb") as sink:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
-        try:
-            seconds = _wait_ready(process, f"http://127.0.0.1:{port}", log)
-        except BaseException:
-            process.kill()
-            raise
     try:
+        with out.status("Starting the server"):
+            seconds = _wait_ready(process, f"http://127.0.0.1:{port}", log)
         out.print(f"The server was ready after {seconds:.1f} s (its log: {log}).", soft_wrap=True, markup=False)
         yield f"http://127.0.0.1:{port}"
     finally:
