@@ -24,11 +24,12 @@ KEY = re.compile(r"sk-ant-(?:api03|admin01)-\w{24}-\w{70}\b")
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment without settings, proxies and credentials of its own."""
+    """This process's environment without settings, proxies and credentials of its own. Engines get one thread: see
+    `conftest._serving`."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("ANTIPHON_", "ANTHROPIC_"))}
     for name in ("COLUMNS", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         own.pop(name, None)
-    return own | extra
+    return own | {"ANTIPHON_THREADS": "1"} | extra
 
 
 def antiphon(*arguments: str | Path, **extra: str) -> subprocess.CompletedProcess[str]:

@@ -120,6 +120,7 @@ def qwen(qwen_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def _serving(file: Path, folder: Path, name: str) -> Iterator[Running]:
     (folder / "models").symlink_to(file.parent)
-    running = Running(Settings(home=str(folder), models=(name,), port=0))
+    # One thread: two workers share two processors, and threads that wait for each other there are many times slower.
+    running = Running(Settings(home=str(folder), models=(name,), threads=1, port=0))
     yield running
     running.close()

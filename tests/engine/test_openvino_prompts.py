@@ -123,7 +123,7 @@ async def test_what_the_library_was_cut_short_in_is_right_when_it_is_asked_again
     scheduler.dynamic_split_fuse = scheduler.enable_prefix_caching = True
     tokenizer = genai.Tokenizer(str(smol_file))
     folder = Path(await salted_folder(smol_file))
-    pipeline = genai.ContinuousBatchingPipeline(str(folder), tokenizer, scheduler, "CPU", INFERENCE_NUM_THREADS=2)
+    pipeline = genai.ContinuousBatchingPipeline(str(folder), tokenizer, scheduler, "CPU", INFERENCE_NUM_THREADS=1)
     salting = Salting(bits_of(folder / "openvino_model.xml"))
     prompts = Prompts(pipeline, salting, 48)
     names = itertools.count(1)

@@ -79,7 +79,7 @@ async def running(file: Path, **settings: Any) -> AsyncIterator[Asked]:
     vocabulary = load_vocabulary(file, file.with_suffix(".vocabulary"))
     made: dict[str, Any] = {
         "module": "antiphon.engine.children.openvino", "engine": "openvino", "model": "smollm2",
-        "model_path": str(file), "window": POOL, "pool_tokens": POOL, "seats": 2, "threads": 2, "cold_prompts": 2,
+        "model_path": str(file), "window": POOL, "pool_tokens": POOL, "seats": 2, "threads": 1, "cold_prompts": 2,
         "queue": 20, "queue_seconds": 120.0, "stall_seconds": 60.0, "start_seconds": 120.0,
         "end_tokens": vocabulary.end_tokens, "chunk_tokens": CHUNK,
     }  # fmt: skip

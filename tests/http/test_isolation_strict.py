@@ -29,7 +29,9 @@ ASKED: Any = {"model": MODEL, "max_tokens": 2, "system": SYSTEM, "messages": [{"
 def server(tmp_path: Path, smol_file: Path) -> Iterator[Running]:
     (tmp_path / "models").symlink_to(smol_file.parent)
     running = Running(
-        Settings(home=str(tmp_path), models=(MODEL,), engine="llama_cpp", window=2048, isolation="strict", port=0)
+        Settings(
+            home=str(tmp_path), models=(MODEL,), engine="llama_cpp", window=2048, isolation="strict", threads=1, port=0
+        )
     )
     yield running
     running.close()

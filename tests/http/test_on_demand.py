@@ -52,7 +52,7 @@ def serving(home: Path, **settings: Any) -> Iterator[Running]:
     running = Running(
         Settings(
             home=str(home), models=(ONE, TWO), catalogue=str(home / "models.toml"), engine="llama_cpp", window=1024,
-            memory=600_000_000, early_start_seconds=0.1, ping_seconds=0.1, port=0, **settings,
+            memory=600_000_000, early_start_seconds=0.1, ping_seconds=0.1, threads=1, port=0, **settings,
         )
     )  # fmt: skip
     yield running

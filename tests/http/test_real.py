@@ -84,29 +84,3 @@ async def test_several_at_once_and_one_that_leaves(smol: Running) -> None:
         leaving.cancel()
         assert len(await answers) == 6
     smol.settle()
-
-
-TOOLS: Any = [
-    {
-        "name": "get_weather",
-        "description": "Get the weather of a city",
-        "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
-    }
-]
-PAST: Any = [
-    {"role": "user", "content": "How warm is it in Rome?"},
-    {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Rome"}}]},
-    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "31 degrees, sunny"}]},
-]  # fmt: skip
-
-
-def test_the_default_model_answers_and_a_tools_past_is_counted_as_billed(qwen: Running) -> None:
-    client = qwen.client()
-    fact = client.messages.create(model="claude-sonnet-5-5", max_tokens=20, messages=PARIS, **GREEDY)
-    assert "Paris" in text_of(fact)
-    assert fact.stop_reason == "end_turn"
-    message = client.messages.create(
-        model="claude-sonnet-5-5", max_tokens=5, system="Be brief.", tools=TOOLS, messages=PAST
-    )
-    counted = client.messages.count_tokens(model="claude-sonnet-5-5", messages=PAST, system="Be brief.", tools=TOOLS)
-    assert counted.input_tokens == message.usage.input_tokens

@@ -31,7 +31,7 @@ HELLO: Any = {"role": "user", "content": "Hello"}
 CONFIG = """
 [generation]
 mode = "all"
-max-examples = 15
+max-examples = 8
 deterministic = true
 database = "none"
 
@@ -46,7 +46,7 @@ phases.coverage.generation.mode = "negative"
 [[operations]]
 include-path-regex = "^/v1/(organizations|compliance)/"
 headers = {{ x-api-key = "{admin}" }}
-generation.max-examples = 4
+generation.max-examples = 3
 
 [[operations]]
 include-name-regex = "^HEAD /v1/(organizations|compliance)/"

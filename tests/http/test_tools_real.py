@@ -20,6 +20,20 @@ MODEL: Any = "claude-haiku-5-5"
 GREEDY: Any = {"extra_body": {"temperature": 0}, "extra_headers": {"anthropic-version": "2023-06-01"}}
 
 
+WEATHER: Any = [
+    {
+        "name": "get_weather",
+        "description": "Get the weather of a city",
+        "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+    }
+]
+PAST: Any = [
+    {"role": "user", "content": "How warm is it in Rome?"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "get_weather", "input": {"city": "Rome"}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "31 degrees, sunny"}]},
+]  # fmt: skip
+
+
 class Maker(BaseModel):
     name: str
     country: str
@@ -30,6 +44,23 @@ class Car(BaseModel):
     colour: Literal["red", "green", "blue"]
     doors: int
     nickname: str | None
+
+
+def test_the_default_model_answers_and_a_tools_past_is_counted_as_billed(qwen: Running) -> None:
+    client = qwen.client()
+    fact = client.messages.create(
+        model="claude-sonnet-5-5",
+        max_tokens=20,
+        messages=[{"role": "user", "content": "What is the capital of France?"}],
+        **GREEDY,
+    )
+    assert "Paris" in text_of(fact)
+    assert fact.stop_reason == "end_turn"
+    message = client.messages.create(
+        model="claude-sonnet-5-5", max_tokens=5, system="Be brief.", tools=WEATHER, messages=PAST
+    )
+    counted = client.messages.count_tokens(model="claude-sonnet-5-5", messages=PAST, system="Be brief.", tools=WEATHER)
+    assert counted.input_tokens == message.usage.input_tokens
 
 
 def test_the_default_model_goes_once_through_the_runner(qwen: Running) -> None:
