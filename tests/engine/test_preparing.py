@@ -324,6 +324,9 @@ def test_the_smallest_model_is_prepared_and_answers(smol_copy: Path) -> None:
     assert note.figures.peak_bytes > 10 << 20
     assert leftovers(smol_copy) == [folder.name]  # the library left nothing beside the file
     assert prepared(smol_copy, _DIGEST) == folder
+    assert {"openvino_tokenizer.xml", "openvino_detokenizer.bin"} < note.sizes.keys()
+    (folder / "openvino_tokenizer.bin").unlink()
+    assert prepared(smol_copy, _DIGEST) is None
 
 
 def unsalted(tmp_path: Path) -> tuple[str, ...]:
@@ -348,6 +351,7 @@ def test_a_salt_is_added_to_what_had_none(smol_copy: Path, tmp_path: Path) -> No
     assert bits_of(folder / "openvino_model.xml") == 16  # for 49,152 tokens
     figures = msgspec.json.decode((folder / "prepared.json").read_bytes(), type=Prepared).figures
     assert (figures.nats, figures.tokens) == (note.figures.nats, 256)
+    assert (folder / "openvino_tokenizer.xml").exists()
     assert leftovers(smol_copy) == [folder.name]
 
 

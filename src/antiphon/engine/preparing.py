@@ -22,7 +22,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -95,7 +95,7 @@ def prepared(path: Path, digest: str, converter: str = CONVERTER) -> Path | None
     folder = folder_of(path, converter)
     try:
         note = _note(folder)
-        if note.source_sha256 != digest or note.converter != converter or note.sizes != _sizes(folder):
+        if note.source_sha256 != digest or note.converter != converter or note.sizes != _sizes(folder, note.sizes):
             return None
     except (OSError, msgspec.MsgspecError):
         return None
@@ -106,8 +106,13 @@ def _note(folder: Path) -> Prepared:
     return msgspec.json.decode((folder / _NOTE).read_bytes(), type=Prepared)
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    return {name: (folder / name).stat().st_size for name in _MODEL_FILES}
+def _sizes(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    return {name: (folder / name).stat().st_size for name in {*_MODEL_FILES, *names}}
+
+
+def _made(folder: Path) -> Iterator[str]:
+    """What the child has left there, but for its log. The tokenizer was not always among it."""
+    return (entry.name for entry in folder.iterdir() if entry.name != _LOG)
 
 
 def _silent(step: str, fraction: float) -> None:
@@ -166,7 +171,8 @@ async def _prepare(path: Path, digest: str, progress: Progress, run: _Run) -> No
         if not figures.tokens:  # nothing was compared but the salt: what was found before holds
             old = _note(folder_of(path, UNSALTED))
             figures = msgspec.structs.replace(old.figures, peak_bytes=figures.peak_bytes)
-        await in_thread(_complete, path, unfinished, Prepared(digest, run.converter, _sizes(unfinished), figures))
+        sizes = _sizes(unfinished, _made(unfinished))
+        await in_thread(_complete, path, unfinished, Prepared(digest, run.converter, sizes, figures))
     finally:
         await in_thread(shutil.rmtree, unfinished, ignore_errors=True)
 

@@ -4,7 +4,8 @@ OpenVINO reads a GGUF file with its small groups (16 or 32 weights to a scale), 
 model as the library has read it is saved, its weights are packed anew into 4 bits in groups of 128, and the result
 must then answer like the model it was made of. With `as-read` for HOW the weights stay as the library has read them;
 with `salt=OLD` what lies in the folder OLD, made when there was no salt, is taken instead. All are given a place for a
-salt (`openvino_salt`), and must answer the same under any. It is a process of its own: it needs much memory, a native
+salt (`openvino_salt`), and must answer the same under any. The tokenizer is kept as the library has read it: reading it
+from the file takes seconds, at every start. It is a process of its own: it needs much memory, a native
 library can crash, and it can be killed at any time.
 
 Progress, and at the end what was measured, goes to the standard output, one JSON object a line. The process ends when
@@ -43,6 +44,8 @@ _HALF = 0.6931  # in natural logarithms
 MOST_NATS = 0.5
 LEAST_AGREEMENT = 0.75
 _MODEL_FILES = ("openvino_model.xml", "openvino_model.bin")
+_TOKENIZER_FILES = tuple(f"openvino_{what}.{end}" for what in ("tokenizer", "detokenizer") for end in ("xml", "bin"))
+_LINK = "source.gguf"
 _CAPITAL, _PARIS = "The capital of France is", "Paris"
 _PROMPTS = (
     _CAPITAL,
@@ -186,7 +189,7 @@ class Work:
 
     def discard(self) -> None:
         """Leave nothing behind that could be taken for a result."""
-        for name in _MODEL_FILES:
+        for name in (*_MODEL_FILES, *_TOKENIZER_FILES):
             (self._folder / name).unlink(missing_ok=True)
         shutil.rmtree(self._loaded, ignore_errors=True)
 
@@ -210,18 +213,14 @@ class Work:
         bits = add_salt(model)
         self._save(model)
         self.tell(Told("checking", 0.6))
-        pipeline = _pipeline(self._folder, genai.Tokenizer(str(self._source)))
+        pipeline = _pipeline(self._folder, self._keep_tokenizer(self._link()))
         check_salt(self._folder, pipeline, bits, _encoded(pipeline.get_tokenizer()))
         return Figures(0.0, 1.0, 0, 0, _peak_bytes())
 
     def _read(self) -> tuple[list[Answer], str]:
         """Load the file, which also saves the model, and have it answer."""
-        self._loaded.mkdir(parents=True)
-        # The library saves beside the file that it is given, and a link is beside itself.
-        link = self._loaded / "source.gguf"
-        link.symlink_to(self._source)
         try:
-            pipeline = _pipeline(link, None, enable_save_ov_model=True)
+            pipeline = _pipeline(self._link(), None, enable_save_ov_model=True)
         except RuntimeError as error:
             raise PreparationFailed(f"OpenVINO cannot read the file ({_first_line(error)})") from None
         if not (self._loaded / "openvino_model.xml").exists():
@@ -230,6 +229,22 @@ class Work:
         tokenizer = pipeline.get_tokenizer()
         answers = _run(pipeline, _encoded(tokenizer), _CONTINUED)
         return answers, tokenizer.decode(answers[0].tokens)
+
+    def _link(self) -> Path:
+        """The file by another name: the library saves beside what it is given, and a link is beside itself."""
+        self._loaded.mkdir(parents=True)
+        link = self._loaded / _LINK
+        link.symlink_to(self._source)
+        return link
+
+    def _keep_tokenizer(self, link: Path) -> genai.Tokenizer:
+        """The tokenizer of the file, saved and read again as the engine will."""
+        genai.Tokenizer(str(link), enable_save_ov_model=True)
+        for name in _TOKENIZER_FILES:
+            (self._loaded / name).rename(self._folder / name)
+        shutil.rmtree(self._loaded)
+        self._sync(_TOKENIZER_FILES)
+        return genai.Tokenizer(str(self._folder))
 
     def _rewrite(self, *, keep: bool) -> tuple[int, int]:
         """How many matrices were packed anew, and to how many bits token numbers are now masked, if they can be."""
@@ -243,18 +258,20 @@ class Work:
 
     def _save(self, model: ov.Model) -> None:
         ov.save_model(model, self._folder / "openvino_model.xml", compress_to_fp16=False)
-        for name in _MODEL_FILES:
+        self._sync(_MODEL_FILES)
+
+    def _sync(self, names: tuple[str, ...]) -> None:
+        for name in names:
             with (self._folder / name).open("rb") as file:
                 os.fsync(file.fileno())
 
     def _check(self, expected: list[Answer], answered: str, rewritten: int, bits: int) -> Figures:
-        tokenizer = genai.Tokenizer(str(self._loaded / "source.gguf"))
+        tokenizer = self._keep_tokenizer(self._loaded / _LINK)
         pipeline = _pipeline(self._folder, tokenizer)
         nats, agreement = compare(pipeline, expected)
         answer = _run(pipeline, [expected[0].prompt], _CONTINUED)[0]
         check(nats, agreement, answered, tokenizer.decode(answer.tokens))
         check_salt(self._folder, pipeline, bits, [answer.prompt for answer in expected])
-        shutil.rmtree(self._loaded)
         tokens = sum(len(answer.tokens) for answer in expected)
         return Figures(nats, agreement, tokens, rewritten, _peak_bytes())
 
