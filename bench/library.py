@@ -123,7 +123,7 @@ class _LlamaCpp:
             began = time.perf_counter()
             streams = []
             for prompt in ask.prompts:
-                slot = self._caches.best(free, scope, prompt)
+                slot = self._caches.seating(scope, prompt, 0).best(free)
                 free.remove(slot)
                 self._caches.place(slot, scope, prompt, 0.0)
                 streams.append(self._stream(http, slot, prompt, ask.max_tokens, began))

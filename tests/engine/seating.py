@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from antiphon.core.clock import SystemClock
 from antiphon.core.records import Scope
 from antiphon.engine.contract import Priority
-from antiphon.engine.seats import Lease, SeatQueue
+from antiphon.engine.seats import Lease, Seating, SeatQueue
 
 ONE, TWO, THREE = (Scope("org", name) for name in ("one", "two", "three"))
 
@@ -27,6 +28,35 @@ def queue(**change: Any) -> SeatQueue:
             | change
         )
     )
+
+
+class Told(Seating):
+    """A prompt of which we say what it is."""
+
+    def __init__(
+        self,
+        *,
+        cold: bool = True,
+        follows: Callable[[], bool] = lambda: False,
+        seated: Callable[[int], object] = lambda _: None,
+        left: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self._cold = cold
+        self._follows = follows
+        self._seated = seated
+        self._left = left
+
+    def cold(self, number: int) -> bool:
+        return self._cold
+
+    def follows(self) -> bool:
+        return self._follows()
+
+    def seated(self, number: int) -> None:
+        self._seated(number)
+
+    def left(self, number: int) -> None:
+        self._left(number)
 
 
 class Holder:
@@ -53,8 +83,7 @@ class Holder:
         self.task = asyncio.get_running_loop().create_task(self._hold())
 
     async def _hold(self) -> None:
-        leased = self._seats.lease(self.scope, self.tokens, min, lambda _: self._cold, self.priority)
-        async with leased as lease:
+        async with self._seats.lease(self.scope, self.tokens, Told(cold=self._cold), self.priority) as lease:
             self.lease = lease
             self._order.append(self)
             await self._release.wait()

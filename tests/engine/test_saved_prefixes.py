@@ -152,8 +152,8 @@ def test_another_workspace_neither_has_it_nor_can_be_told_by_it() -> None:
     played(account, child, A, words(1, 100))
     assert played(account, child, B, words(1, 100)) == 0
     assert played(account, child, C, words(1, 100)) == 0
-    assert account.cold(A, words(1, 100), 10)(0) is False
-    assert account.cold(Scope("org", "d"), words(1, 100), 10)(0) is True
+    assert account.seating(A, words(1, 100), 10).cold(0) is False
+    assert account.seating(Scope("org", "d"), words(1, 100), 10).cold(0) is True
 
 
 def test_the_seat_that_goes_on_longest_is_best_and_then_the_one_that_costs_least() -> None:
@@ -293,9 +293,9 @@ def test_idle_slots_make_room_and_those_in_use_do_not() -> None:
     child = PlainChild(4, 1000)
     for number in range(3):
         played(account, child, A, words(number, 300), number=number)
-    account.seated(0, A, words(0, 300))
+    account.hold(0, seated=True)
     placed = account.place(3, A, words(9, 500), 0.0)
-    account.left(0)
+    account.hold(0, seated=False)
     erased = [command.seat for command in placed.before if isinstance(command, Erase)]
     saved = [command.seat for command in placed.before if isinstance(command, Save)]
     assert erased == saved == [1, 2]

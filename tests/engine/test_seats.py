@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from seating import ONE, THREE, TWO, Holder, queue, turns
+from seating import ONE, THREE, TWO, Holder, Told, queue, turns
 
 from antiphon.core.errors import Overloaded
 from antiphon.core.records import Scope
 from antiphon.engine.contract import Priority
-from antiphon.engine.seats import SeatQueue
+from antiphon.engine.seats import NOTHING_KNOWN, Seating, SeatQueue
 
 
 @pytest.mark.anyio
@@ -152,7 +151,7 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_given_twice(
 @pytest.mark.anyio
 async def test_a_prompt_that_is_remembered_needs_no_cold_place() -> None:
     seats = queue(seats=3, cold_prompts=1)
-    async with seats.lease(ONE, 1), seats.lease(ONE, 1, min, lambda _: False) as warm:
+    async with seats.lease(ONE, 1), seats.lease(ONE, 1, Told(cold=False)) as warm:
         assert (seats.cold, seats.taken) == (1, 2)
         waiting = asyncio.create_task(_hold(seats))
         await turns()
@@ -168,8 +167,8 @@ async def test_a_prompt_that_is_remembered_needs_no_cold_place() -> None:
 async def test_one_who_follows_waits_although_all_is_free_and_goes_once_the_other_is_warm() -> None:
     seats = queue(seats=3, cold_prompts=3)
     computing: set[int] = set()
-    async with seats.lease(ONE, 1, seated=computing.add, left=computing.discard) as first:
-        second = asyncio.create_task(_hold(seats, follows=lambda: bool(computing)))
+    async with seats.lease(ONE, 1, Told(seated=computing.add, left=computing.discard)) as first:
+        second = asyncio.create_task(_hold(seats, Told(follows=lambda: bool(computing))))
         third = asyncio.create_task(_hold(seats, scope=Scope("org", "two")))
         await turns()
         assert (seats.taken, seats.waiting) == (2, 1)  # another workspace's goes past
@@ -188,7 +187,7 @@ async def test_whoever_gets_a_seat_and_is_gone_by_then_has_left_it() -> None:
     told: list[str] = []
     async with seats.lease(ONE, 1):
         gone = asyncio.create_task(
-            _hold(seats, seated=lambda _: told.append("seated"), left=lambda _: told.append("left"))
+            _hold(seats, Told(seated=lambda _: told.append("seated"), left=lambda _: told.append("left")))
         )
         await turns()
     gone.cancel()
@@ -197,6 +196,6 @@ async def test_whoever_gets_a_seat_and_is_gone_by_then_has_left_it() -> None:
     assert seats.taken == 0
 
 
-async def _hold(seats: SeatQueue, scope: Scope = ONE, **wishes: Any) -> None:
-    async with seats.lease(scope, 1, **wishes):
+async def _hold(seats: SeatQueue, seating: Seating = NOTHING_KNOWN, scope: Scope = ONE) -> None:
+    async with seats.lease(scope, 1, seating):
         await asyncio.sleep(60)

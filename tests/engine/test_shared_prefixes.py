@@ -42,7 +42,9 @@ def answer(account: SharedPrefixes, scope: Scope, prompt: list[int], made: list[
 
 def known(account: SharedPrefixes, scope: Scope, prompt: list[int]) -> int:
     """How much of a prompt is, found by asking from which chunk on it is not cold."""
-    return next(len(prompt) - size for size in range(len(prompt) + 1) if not account.cold(scope, prompt, size)(0))
+    return next(
+        len(prompt) - size for size in range(len(prompt) + 1) if not account.seating(scope, prompt, size).cold(0)
+    )
 
 
 class PlainPool:
@@ -136,7 +138,7 @@ def test_a_prompt_counts_as_it_is_computed() -> None:
     """Who asks the same meanwhile is cold until then, and no longer after."""
     account = sized(20)
     prompt = ids(1, 2, 3, 4, rest=1)
-    cold = account.cold(ONE, prompt, BLOCK)
+    cold = account.seating(ONE, prompt, BLOCK).cold
     account.place(0, ONE, list(prompt), 0.0)
     assert cold(1)
     account.heard(0, Progress(1, None, 2 * BLOCK))
@@ -151,12 +153,12 @@ def test_a_prompt_counts_as_it_is_computed() -> None:
 def test_a_prompt_follows_one_that_begins_as_it_does_until_that_is_computed() -> None:
     account = sized(40)
     first, second = ids(1, 2, 3, 4, 5, 6), ids(1, 2, 3, 4, 5, 7)
-    follows = account.follows(ONE, second, BLOCK)
+    follows = account.seating(ONE, second, BLOCK).follows
     assert not follows()
-    account.seated(0, ONE, first)
+    account.seating(ONE, first, BLOCK).seated(0)
     assert follows()
-    assert not account.follows(OTHER, second, BLOCK)()
-    assert not account.follows(ONE, ids(1, 9, 9), BLOCK)()
+    assert not account.seating(OTHER, second, BLOCK).follows()
+    assert not account.seating(ONE, ids(1, 9, 9), BLOCK).follows()
     account.place(0, ONE, list(first), 0.0)
     account.heard(0, Progress(1, None, 3 * BLOCK))
     assert follows()
@@ -168,14 +170,14 @@ def test_a_prompt_follows_one_that_begins_as_it_does_until_that_is_computed() ->
 def test_nobody_follows_what_will_not_come(way: str) -> None:
     account = sized(40)
     prompt = ids(1, 2, 3, 4)
-    follows = account.follows(ONE, [*prompt, 5], BLOCK)
-    account.seated(0, ONE, prompt)
+    follows = account.seating(ONE, [*prompt, 5], BLOCK).follows
+    account.seating(ONE, prompt, BLOCK).seated(0)
     assert follows()
     if way == "a token comes":
         account.place(0, ONE, list(prompt), 0.0)
         account.heard(0, Tokens(1, (5,)))
     elif way == "its turn ends":
-        account.left(0)
+        account.came(0)
     else:
         account.forget()
     assert not follows()
@@ -236,7 +238,7 @@ def test_where_nothing_is_remembered_nothing_is_known() -> None:
     account = SharedPrefixes()
     for _ in range(3):
         assert answer(account, ONE, ids(1, 2, 3), [5] * 100) == 0
-    assert account.cold(ONE, ids(1, 2, 3), BLOCK)(0)
+    assert account.seating(ONE, ids(1, 2, 3), BLOCK).cold(0)
     assert account.held().prompts == 0
 
 

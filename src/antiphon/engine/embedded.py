@@ -196,17 +196,8 @@ class EmbeddedEngine:
         ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        known, chunk = self._remembers, self._settings.chunk_tokens or _CHUNK
-        async with self._seats.lease(
-            scope,
-            needed,
-            lambda free: known.best(free, scope, ids),
-            known.cold(scope, ids, chunk),
-            priority,
-            follows=known.follows(scope, ids, chunk),
-            seated=lambda number: known.seated(number, scope, ids),
-            left=known.left,
-        ) as lease:
+        seating = self._remembers.seating(scope, ids, self._settings.chunk_tokens or _CHUNK)
+        async with self._seats.lease(scope, needed, seating, priority) as lease:
             yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
 
     async def tokenize(self, text: str) -> list[int]:

@@ -176,10 +176,7 @@ class LlamaServerEngine:
         ids = prompt_ids(prompt)
         needed = len(ids) + max(1, max_tokens)
         invariant(needed <= self._settings.pool_tokens, "a plan fits the engine's memory")
-        cold = self._caches.cold(scope, ids, _CHUNK)
-        async with self._seats.lease(
-            scope, needed, lambda free: self._caches.best(free, scope, ids), cold, priority
-        ) as lease:
+        async with self._seats.lease(scope, needed, self._caches.seating(scope, ids, _CHUNK), priority) as lease:
             yield SlotSeat(self, lease, scope, ids, prompt.keep_seconds)
 
     async def tokenize(self, text: str) -> list[int]:

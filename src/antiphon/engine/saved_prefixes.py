@@ -10,7 +10,7 @@ it was: what both have in common is known then, and nothing if the slot was anot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from antiphon.core.clock import Clock
 from antiphon.core.records import Scope
@@ -30,7 +30,7 @@ from antiphon.engine.frames import (
     Saved,
 )
 from antiphon.engine.saved_states import SavedState, SavedStates, worth
-from antiphon.engine.seats import never
+from antiphon.engine.seats import Seating
 from antiphon.engine.slots import Placement, shared_prefix
 
 #: Fewer tokens than this are computed again about as fast as they are put back.
@@ -102,17 +102,13 @@ class SavedPrefixes:
         """Bytes of what is saved, counted from above until they are told."""
         return self._states.bytes
 
-    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
-        """See `slots.Remembers.follows`. A slot is not saved while it is in use."""
-        return never
+    def seating(self, scope: Scope, ids: list[int], chunk: int) -> Seating:
+        """See `slots.Remembers.seating`."""
+        return _Saved(self, scope, ids, chunk)
 
-    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
-        """See `slots.Remembers.seated`. The slot is not emptied for others meanwhile."""
-        self._slots[number].seated = True
-
-    def left(self, number: int) -> None:
-        """See `slots.Remembers.left`."""
-        self._slots[number].seated = False
+    def hold(self, number: int, *, seated: bool) -> None:
+        """Whether a turn has the slot, which is not emptied for others meanwhile."""
+        self._slots[number].seated = seated
 
     def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
         """The slot whose content this prompt continues furthest, unless what is saved covers clearly more; among those
@@ -125,9 +121,9 @@ class SavedPrefixes:
         losses = {number: self._loss(number, scope, ids) for number in free}
         return min(free, key=lambda number: (losses[number][0], -known[number], losses[number]))
 
-    def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
-        """See `slots.Remembers.cold`."""
-        return lambda number: len(ids) - max(self._known(number, scope, ids), self._states.find(scope, ids)[1]) > chunk
+    def missing(self, number: int, scope: Scope, ids: list[int]) -> int:
+        """How many tokens of a prompt have to be computed on a slot, with what is saved put back."""
+        return len(ids) - max(self._known(number, scope, ids), self._states.find(scope, ids)[1])
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
         """See `slots.Remembers.place`. The child is told to save what this prompt displaces, and to put back what is
@@ -279,6 +275,28 @@ class SavedPrefixes:
                 slot.began = slot.whole = True
             case Failed():
                 slot.whole, slot.sure = False, 0
+
+
+class _Saved(Seating):
+    """A slot is not saved while it is in use, so that no prompt follows another."""
+
+    def __init__(self, account: SavedPrefixes, scope: Scope, ids: list[int], chunk: int) -> None:
+        self._account = account
+        self._scope = scope
+        self._ids = ids
+        self._chunk = chunk
+
+    def best(self, free: Sequence[int]) -> int:
+        return self._account.best(free, self._scope, self._ids)
+
+    def cold(self, number: int) -> bool:
+        return self._account.missing(number, self._scope, self._ids) > self._chunk
+
+    def seated(self, number: int) -> None:
+        self._account.hold(number, seated=True)
+
+    def left(self, number: int) -> None:
+        self._account.hold(number, seated=False)
 
 
 def _end(tokens: int) -> int:

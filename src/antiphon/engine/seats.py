@@ -13,7 +13,7 @@ goes before batches. The rules and their bounds: docs/design/0012.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain, islice
 
@@ -30,41 +30,38 @@ LET_PAST = 8
 #: So many workspaces are looked at for one that fits instead.
 _LOOK = 8
 
-#: Picks one of the free seats, e.g. the one whose cached prompt fits best.
-Choose = Callable[[Sequence[int]], int]
-#: Whether a prompt would be cold on a seat.
-Cold = Callable[[int], bool]
 
+class Seating:
+    """What one prompt is to a seat, and what comes of having it. Here, of an engine that remembers nothing."""
 
-#: Whether a prompt had better wait: another one that is being computed begins as it does.
-Follows = Callable[[], bool]
-#: Told of the seat at the moment that it is given, or given back.
-Seated = Callable[[int], None]
+    def best(self, free: Sequence[int]) -> int:
+        """Which of the free seats it takes."""
+        return min(free)
 
+    def cold(self, number: int) -> bool:
+        """Whether it has to be computed there."""
+        return True
 
-def always(_: int) -> bool:
-    """Nothing is known of what the seat remembers."""
-    return True
+    def follows(self) -> bool:
+        """Whether it had better wait: another one that is being computed begins as it does."""
+        return False
 
+    def seated(self, number: int) -> None:
+        """It has this seat now."""
 
-def never() -> bool:
-    """No prompt has anything of another."""
-    return False
-
-
-def _untold(_: int) -> None:
-    """Nobody wants to know."""
+    def left(self, number: int) -> None:
+        """It has given the seat back."""
 
 
 class Lease:
     """One seat, held. `number` names it towards the engine's body; `waited` is in seconds."""
 
-    def __init__(self, queue: SeatQueue, number: int, tokens: int, waited: float, left: Seated, *, cold: bool) -> None:
+    def __init__(self, queue: SeatQueue, number: int, waiter: _Waiter, waited: float, *, cold: bool) -> None:
         self._queue = queue
-        self.left = left
         self._cold = cold
         self.number = number
-        self.tokens = tokens
+        self.seating = waiter.seating
+        self.tokens = waiter.tokens
         self.waited = waited
 
     def warm(self) -> None:
@@ -75,27 +72,17 @@ class Lease:
             self._queue.grant()
 
 
+#: Of an engine that remembers nothing.
+NOTHING_KNOWN = Seating()
+
+
 class _Waiter(Waits):
     """`work` is what it may come to hold: known before, and nobody can use more than it paid for."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        tokens: int,
-        choose: Choose,
-        cold: Cold,
-        follows: Follows,
-        seated: Seated,
-        left: Seated,
-        since: float,
-    ) -> None:
+    def __init__(self, scope: Scope, tokens: int, seating: Seating, since: float) -> None:
         super().__init__(scope, tokens)
         self.tokens = tokens
-        self.choose = choose
-        self.cold = cold
-        self.follows = follows
-        self.seated = seated
-        self.left = left
+        self.seating = seating
         self.since = since
         self.let_past = 0
         self.granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
@@ -157,21 +144,16 @@ class SeatQueue:
         self,
         scope: Scope,
         tokens: int,
-        choose: Choose = min,
-        cold: Cold = always,
+        seating: Seating = NOTHING_KNOWN,
         priority: Priority = "interactive",
-        follows: Follows = never,
-        seated: Seated = _untold,
-        left: Seated = _untold,
     ) -> AsyncIterator[Lease]:
-        """Hold a seat that may come to use `tokens` tokens of memory. One who `follows` waits until what it follows has
-        been computed.
+        """Hold a seat that may come to use `tokens` tokens of memory. Who follows another waits until what they share
+        has been computed.
 
         Raises:
             Overloaded: the queue is full, nothing was free in time, or another workspace has more right to the place.
         """
-        now = self._clock.monotonic()
-        lease = await self._take(_Waiter(scope, tokens, choose, cold, follows, seated, left, now), priority)
+        lease = await self._take(_Waiter(scope, tokens, seating, self._clock.monotonic()), priority)
         try:
             yield lease
         finally:
@@ -249,26 +231,27 @@ class SeatQueue:
         return interactive if self._interactive else batches
 
     def _fits(self, waiter: _Waiter) -> bool:
-        if not self._free or waiter.follows():
+        seating = waiter.seating
+        if not self._free or seating.follows():
             return False
-        if self.cold >= self._cold_prompts and waiter.cold(waiter.choose(self._free)):
+        if self.cold >= self._cold_prompts and seating.cold(seating.best(self._free)):
             return False
         if self._pool_tokens is None or self._held_tokens == 0:
             return True
         return self._held_tokens + waiter.tokens <= self._pool_tokens
 
     def _seat(self, waiter: _Waiter) -> Lease:
-        number = waiter.choose(self._free)
-        cold = waiter.cold(number)
-        waiter.seated(number)
+        number = waiter.seating.best(self._free)
+        cold = waiter.seating.cold(number)
+        waiter.seating.seated(number)
         self._free.remove(number)
         self._held_tokens += waiter.tokens
         self.cold += cold
-        return Lease(self, number, waiter.tokens, self._clock.monotonic() - waiter.since, waiter.left, cold=cold)
+        return Lease(self, number, waiter, self._clock.monotonic() - waiter.since, cold=cold)
 
     def _give_back(self, lease: Lease) -> None:
         invariant(lease.number not in self._free, "a seat is given back once")
-        lease.left(lease.number)
+        lease.seating.left(lease.number)
         lease.warm()
         self._free.append(lease.number)
         self._held_tokens -= lease.tokens

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import secrets
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
 from antiphon.core.records import Scope
 from antiphon.engine.contract import Remembered
 from antiphon.engine.frames import Command, Done, Made, Progress, Report, Tokens
+from antiphon.engine.seats import Seating
 from antiphon.engine.slots import Placement
 
 #: Tokens.
@@ -90,37 +91,33 @@ class SharedPrefixes:
         self._ends = 0
         self._nameless = 0
 
-    def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
-        """See `Remembers.best`. They are all the same."""
-        return free[0]
+    def seating(self, scope: Scope, ids: list[int], chunk: int) -> Seating:
+        """See `Remembers.seating`. What other phases of the workspace compute until it is asked counts."""
+        return _Shared(self, list(chained(self._salt(scope), ids)), len(ids), chunk)
 
-    def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
-        """See `Remembers.cold`. What other phases of the workspace compute until it is asked counts."""
-        keys = list(chained(self._salt(scope), ids))
-        return lambda _: len(ids) - self._found(keys, len(ids)) > chunk
+    def found(self, keys: list[int], tokens: int) -> int:
+        """How much of a prompt is there, in tokens."""
+        self._grow_all()
+        blocks = next((place for place, key in enumerate(keys) if key not in self._blocks), len(keys))
+        return _tokens(blocks, tokens)
 
-    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
-        """See `Remembers.follows`."""
-        keys = list(chained(self._salt(scope), ids))
+    def is_coming(self, keys: list[int], tokens: int, chunk: int) -> bool:
+        """Whether more than `chunk` tokens that a prompt lacks are those of one that has a seat and no token yet."""
+        found = self.found(keys, tokens) if self._coming else 0
+        for number, others in self._coming.items():
+            run = self._runs.get(number)
+            place = (max(found, run.computed if run is not None else 0) + chunk) // BLOCK
+            if place < min(len(keys), len(others)) and keys[place] == others[place]:
+                return True
+        return False
 
-        def follows() -> bool:
-            found = self._found(keys, len(ids)) if self._coming else 0
-            for number, others in self._coming.items():
-                run = self._runs.get(number)
-                place = (max(found, run.computed if run is not None else 0) + chunk) // BLOCK
-                if place < min(len(keys), len(others)) and keys[place] == others[place]:
-                    return True
-            return False
-
-        return follows
-
-    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
-        """See `Remembers.seated`. Where nothing is remembered, nothing comes."""
+    def comes(self, number: int, keys: list[int]) -> None:
+        """A prompt has a seat. Where nothing is remembered, nothing comes."""
         if self._room:
-            self._coming[number] = list(chained(self._salt(scope), ids))
+            self._coming[number] = keys
 
-    def left(self, number: int) -> None:
-        """See `Remembers.left`."""
+    def came(self, number: int) -> None:
+        """It has its first token, or has given up."""
         self._coming.pop(number, None)
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
@@ -150,7 +147,7 @@ class SharedPrefixes:
                 run.computed = max(run.computed, min(computed, run.prompt))
             case Tokens() | Made() | Done():
                 run.computed = run.prompt
-                self._coming.pop(number, None)
+                self.came(number)
         self._grow(run)
         return ()
 
@@ -192,11 +189,6 @@ class SharedPrefixes:
         for run in self._runs.values():
             self._grow(run)
 
-    def _found(self, keys: list[int], tokens: int) -> int:
-        self._grow_all()
-        blocks = next((place for place, key in enumerate(keys) if key not in self._blocks), len(keys))
-        return _tokens(blocks, tokens)
-
     def _grow(self, run: _Run) -> None:
         """The blocks that a phase has filled since; what it made last is not computed yet."""
         made = len(run.ids) - 1 if len(run.ids) > run.prompt else run.prompt
@@ -233,6 +225,31 @@ class SharedPrefixes:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+class _Shared(Seating):
+    """All seats are the same. `keys`: the prompt's blocks."""
+
+    def __init__(self, account: SharedPrefixes, keys: list[int], tokens: int, chunk: int) -> None:
+        self._account = account
+        self._keys = keys
+        self._tokens = tokens
+        self._chunk = chunk
+
+    def best(self, free: Sequence[int]) -> int:
+        return free[0]
+
+    def cold(self, number: int) -> bool:
+        return self._tokens - self._account.found(self._keys, self._tokens) > self._chunk
+
+    def follows(self) -> bool:
+        return self._account.is_coming(self._keys, self._tokens, self._chunk)
+
+    def seated(self, number: int) -> None:
+        self._account.comes(number, self._keys)
+
+    def left(self, number: int) -> None:
+        self._account.came(number)
 
 
 def _tokens(blocks: int, tokens: int) -> int:

@@ -17,7 +17,7 @@ from antiphon.core.errors import EngineFailed
 from antiphon.core.records import Scope
 from antiphon.engine.contract import EngineEvent, Phase, Prompt, Remembered, Step, TokenSpan
 from antiphon.engine.frames import Command, Report
-from antiphon.engine.seats import Lease, never
+from antiphon.engine.seats import Lease, Seating
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -34,25 +34,9 @@ class Placement(msgspec.Struct, frozen=True):
 class Remembers(Protocol):
     """What a body knows of what its library remembers, by workspace. Nothing crosses from one to another."""
 
-    def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
-        """The free seat on which least of this prompt has to be computed."""
-        ...
-
-    def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
-        """Whether on a seat more of a prompt has to be computed than the engine does in one go."""
-        ...
-
-    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
-        """Whether another prompt is being computed that begins as this one does, for more than the engine does in one
-        go, and that this one could use."""
-        ...
-
-    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
-        """A turn has this seat, and its first phase begins with this prompt."""
-        ...
-
-    def left(self, number: int) -> None:
-        """The turn has given the seat back."""
+    def seating(self, scope: Scope, ids: list[int], chunk: int) -> Seating:
+        """What a prompt is to the seats. It is cold where more of it has to be computed than the engine does in one go,
+        `chunk` tokens; the best seat is where least has to be."""
         ...
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
@@ -91,29 +75,18 @@ class SlotCaches:
         self._slots = [_Slot() for _ in range(slots)]
         self._clock = clock
 
-    def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
-        """The slot whose cache this prompt continues furthest; else the one longest unused."""
-
-        return max(free, key=lambda number: (self.known(number, scope, ids), -self._slots[number].used))
+    def seating(self, scope: Scope, ids: list[int], chunk: int) -> Seating:
+        """See `Remembers.seating`."""
+        return _OnSlots(self, scope, ids, chunk)
 
     def known(self, number: int, scope: Scope, ids: list[int]) -> int:
         """How much of a prompt a slot's cache holds, in tokens."""
         slot = self._slots[number]
         return shared_prefix(slot.ids, ids) if slot.scope == scope else 0
 
-    def cold(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[int], bool]:
-        """Whether on a slot more of a prompt has to be computed than the engine does in one go."""
-        return lambda number: len(ids) - self.known(number, scope, ids) > chunk
-
-    def follows(self, scope: Scope, ids: list[int], chunk: int) -> Callable[[], bool]:
-        """See `Remembers.follows`. No slot reads what another has."""
-        return never
-
-    def seated(self, number: int, scope: Scope, ids: list[int]) -> None:
-        """See `Remembers.seated`. Nothing comes of it."""
-
-    def left(self, number: int) -> None:
-        """See `Remembers.left`. Nothing comes of it."""
+    def used(self, number: int) -> float:
+        """When a slot was last given a prompt."""
+        return self._slots[number].used
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
         """See `Remembers.place`. A slot holds the last prompt it was given, however long that is to be kept."""
@@ -142,6 +115,24 @@ class SlotCaches:
     def held(self) -> Remembered:
         """Its slots are all there is."""
         return Remembered(prompts=sum(bool(slot.ids) for slot in self._slots))
+
+
+class _OnSlots(Seating):
+    """No slot reads what another has, so that no prompt follows another."""
+
+    def __init__(self, caches: SlotCaches, scope: Scope, ids: list[int], chunk: int) -> None:
+        self._caches = caches
+        self._scope = scope
+        self._ids = ids
+        self._chunk = chunk
+
+    def best(self, free: Sequence[int]) -> int:
+        """The slot whose cache this prompt continues furthest; else the one longest unused."""
+        caches = self._caches
+        return max(free, key=lambda number: (caches.known(number, self._scope, self._ids), -caches.used(number)))
+
+    def cold(self, number: int) -> bool:
+        return len(self._ids) - self._caches.known(number, self._scope, self._ids) > self._chunk
 
 
 class RunsOnSlots(Protocol):
