@@ -291,7 +291,7 @@ async def _scripted(_: Path | None, limits: Limits) -> AsyncIterator[Desk]:
 
 
 class SupervisedChild:
-    """Watched and started again by the engine itself, from `link`, which leads to the model's file."""
+    """Watched and started again by the engine itself, from `link`, which leads to what it is started from."""
 
     def __init__(self, engine: EmbeddedEngine, link: Path, file: Path) -> None:
         self._engine = engine
@@ -321,14 +321,15 @@ def _embedded(name: str) -> Callable[[Path | None, Limits], AbstractAsyncContext
         clock = Ahead()
         ready = await salted_folder(file) if name == "openvino" else ""
         with tempfile.TemporaryDirectory() as folder:
-            link = Path(folder, file.name)
-            link.symlink_to(file)
+            source = Path(ready) if ready else file
+            link = Path(folder, source.name)
+            link.symlink_to(source)
             engine = EmbeddedEngine(
                 EmbeddedSettings(
-                    module=f"antiphon.engine.children.{name}", engine=name, model="smollm2", model_path=str(link),
+                    module=f"antiphon.engine.children.{name}", engine=name, model="smollm2",
+                    model_path=str(file if ready else link), prepared_path=str(link) if ready else "",
                     window=limits.pool_tokens, threads=direct.THREADS, start_seconds=120.0,
-                    end_tokens=vocabulary.end_tokens, chunk_tokens=direct.BATCH_TOKENS, prepared_path=ready,
-                    **settings,
+                    end_tokens=vocabulary.end_tokens, chunk_tokens=direct.BATCH_TOKENS, **settings,
                 ),
                 tokenizer.encode,
                 clock,
@@ -336,7 +337,7 @@ def _embedded(name: str) -> Callable[[Path | None, Limits], AbstractAsyncContext
             )  # fmt: skip
             await engine.start()
             try:
-                child = SupervisedChild(engine, link, file)
+                child = SupervisedChild(engine, link, source)
                 yield Desk(engine, tokenizer.encode_with_control, limits, clock, child)
             finally:
                 await engine.stop()

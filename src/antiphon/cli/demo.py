@@ -10,14 +10,11 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -55,6 +52,8 @@ _ABOUT_TOKENS = 24
 #: How often, and how far apart, the ledger is looked at for the answer's record.
 _LOOKS, _LOOK_SECONDS = 30, 0.1
 _READY_SECONDS = 180
+#: What a server gets for its end before it is killed.
+_END_SECONDS = 10
 
 
 def demo(
@@ -64,23 +63,31 @@ def demo(
 ) -> None:
     """Fetch the default model, start a server, stream one answer, ask twice about a long text, say how to go on."""
     out = console()
-    # Ended by a signal, it takes its server with it and revokes its key, as at any other end.
-    signal.signal(signal.SIGTERM, _stop)
     with errors_told():
         settings = settings_from(home, config)
         _have_weights(settings, out)
-        key = asyncio.run(_make_key(settings))
         try:
-            with _server(settings, config, out) as base_url:
-                _ask(settings, base_url, key.key, question, out)
-        finally:
-            asyncio.run(_revoke(settings, key))
+            asyncio.run(_show(settings, config, question, out))
+        except asyncio.CancelledError:
+            raise SystemExit(128 + signal.SIGTERM) from None
     _how_to_go_on(settings, config, out)
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    # No `typer.Exit`: that is an ordinary exception, and the SDK takes those for a connection that failed, and retries.
-    raise SystemExit(128 + number)
+async def _show(settings: Settings, config: Path | None, question: str, out: Console) -> None:
+    """Ended by a signal, it takes its server with it and revokes its key, as at any other end."""
+    task = asyncio.ensure_future(_played(settings, config, question, out))
+    # Not an exception out of a handler: one that strikes while something is being cleared away is lost.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: task.cancelling() or task.cancel())
+    await task
+
+
+async def _played(settings: Settings, config: Path | None, question: str, out: Console) -> None:
+    key = await _make_key(settings)
+    try:
+        async with _server(settings, config, out) as base_url:
+            await _ask(settings, base_url, key.key, question, out)
+    finally:
+        await _revoke(settings, key)
 
 
 def _have_weights(settings: Settings, out: Console) -> None:
@@ -107,41 +114,49 @@ async def _revoke(settings: Settings, key: NewKey) -> None:
         await keys.set_status(key.record.scope, connection, key.record.id, "archived")
 
 
-@contextmanager
-def _server(settings: Settings, config: Path | None, out: Console) -> Iterator[str]:
+@asynccontextmanager
+async def _server(settings: Settings, config: Path | None, out: Console) -> AsyncIterator[str]:
     """A real server in a process of its own, as `antiphon serve` starts it, ended with the block."""
     port = _free_port(settings.port)
     log = settings.home_path / "demo.log"
     command = [sys.executable, "-m", "antiphon", "serve", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--home", str(settings.home_path), *(["--config", str(config)] if config else [])]
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink
+        )
     try:
         with out.status("Starting the server"):
-            seconds = _wait_ready(process, f"http://127.0.0.1:{port}", log)
+            seconds = await _wait_ready(process, f"http://127.0.0.1:{port}", log)
         out.print(f"The server was ready after {seconds:.1f} s (its log: {log}).", soft_wrap=True, markup=False)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        process.kill()
-        process.wait()
+        for end in (process.terminate, process.kill):
+            with contextlib.suppress(ProcessLookupError, TimeoutError):
+                end()
+                await asyncio.wait_for(process.wait(), _END_SECONDS)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], base_url: str, log: Path) -> float:
+async def _wait_ready(process: asyncio.subprocess.Process, base_url: str, log: Path) -> float:
     clock = SystemClock()
     began = clock.monotonic()
+    while clock.monotonic() - began < _READY_SECONDS:
+        if process.returncode is not None:
+            raise EngineFailed(f"The server ended at its start. {_last_word(log)}")
+        if await asyncio.to_thread(_is_ready, base_url):
+            return clock.monotonic() - began
+        await asyncio.sleep(0.05)
+    raise EngineFailed(f"The server was not ready after {_READY_SECONDS} s; its log is {log}")
+
+
+def _is_ready(base_url: str) -> bool:
     # Past any proxy of the environment: the server is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while clock.monotonic() - began < _READY_SECONDS:
-        if process.poll() is not None:
-            raise EngineFailed(f"The server ended at its start. {_last_word(log)}")
-        with contextlib.suppress(OSError), opener.open(f"{base_url}/health/ready", timeout=2) as reply:
-            if reply.status == 200:
-                return clock.monotonic() - began
-        time.sleep(0.05)
-    raise EngineFailed(f"The server was not ready after {_READY_SECONDS} s; its log is {log}")
+    try:
+        with opener.open(f"{base_url}/health/ready", timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def _last_word(log: Path) -> str:
@@ -151,19 +166,19 @@ def _last_word(log: Path) -> str:
     return said[-1] if said else f"Its log is {log}"
 
 
-def _ask(settings: Settings, base_url: str, key: str, question: str, out: Console) -> None:
+async def _ask(settings: Settings, base_url: str, key: str, question: str, out: Console) -> None:
     try:
         import anthropic  # noqa: PLC0415 - an extra: the server itself does not need a client
     except ImportError:
         raise SettingsError("The demo needs the official SDK: pip install 'antiphon[demo]'") from None
     out.print(Text("\n> ", style="bold cyan").append(f"{question}\n", style="not bold default"), soft_wrap=True)
-    direct = anthropic.DefaultHttpxClient(mounts={"all://127.0.0.1": None})  # past any proxy of the environment
-    client = anthropic.Anthropic(api_key=key, base_url=base_url, http_client=direct)
+    direct = anthropic.DefaultAsyncHttpxClient(mounts={"all://127.0.0.1": None})  # past any proxy of the environment
     try:
-        client.models.list(limit=1)  # connects, so that the first token's time is the server's alone
-        told = _streamed(client, out, max_tokens=_MAX_TOKENS, system=_SYSTEM, question=question)
-        _tell(settings, told, out)
-        _show_cache(client, out)
+        async with anthropic.AsyncAnthropic(api_key=key, base_url=base_url, http_client=direct) as client:
+            await client.models.list(limit=1)  # connects, so that the first token's time is the server's alone
+            told = await _streamed(client, out, max_tokens=_MAX_TOKENS, system=_SYSTEM, question=question)
+            await _tell(settings, told, out)
+            await _show_cache(client, out)
     except anthropic.AnthropicError as error:
         raise EngineFailed(f"The answer failed: {error}") from None
 
@@ -177,37 +192,39 @@ class _Told(msgspec.Struct):
     rest: float
 
 
-def _streamed(client: anthropic.Anthropic, out: Console, *, max_tokens: int, system: Any, question: str) -> _Told:
+async def _streamed(
+    client: anthropic.AsyncAnthropic, out: Console, *, max_tokens: int, system: Any, question: str
+) -> _Told:
     clock = SystemClock()
     first: float | None = None
     began = clock.monotonic()
-    with client.messages.stream(
+    async with client.messages.stream(
         model=_MODEL, max_tokens=max_tokens, system=system, messages=[{"role": "user", "content": question}]
     ) as stream:
-        for text in stream.text_stream:
+        async for text in stream.text_stream:
             first = clock.monotonic() if first is None else first
             out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
-        message = stream.get_final_message()
+        message = await stream.get_final_message()
     ended = clock.monotonic()
     first = ended if first is None else first
     return _Told(message, stream.response.headers, first - began, ended - first)
 
 
-def _tell(settings: Settings, told: _Told, out: Console) -> None:
+async def _tell(settings: Settings, told: _Told, out: Console) -> None:
     message = told.message
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("model", f"{message.model}, answered by {told.headers.get('antiphon-model', '?')}")
     table.add_row("time to first token", f"{told.first:.2f} s")
     table.add_row("speed", f"{(message.usage.output_tokens - 1) / max(told.rest, 1e-6):.1f} tokens/s")
     table.add_row("usage", f"{message.usage.input_tokens} input, {message.usage.output_tokens} output tokens")
-    if (nano := asyncio.run(_cost(settings, told.headers.get("request-id", "")))) is not None:
+    if (nano := await _cost(settings, told.headers.get("request-id", ""))) is not None:
         table.add_row("cost", f"${decimal(nano, DOLLARS, least=2)}, at the list price of {message.model}")
     table.add_row("stop reason", str(message.stop_reason))
     out.print("\n")
     out.print(table)
 
 
-def _show_cache(client: anthropic.Anthropic, out: Console) -> None:
+async def _show_cache(client: anthropic.AsyncAnthropic, out: Console) -> None:
     """Two questions about one long text, which is marked for the cache: the second one reads what the first wrote."""
     source = inspect.getsource(heapq)[:_SOURCE_CHARACTERS]
     system = [{"type": "text", "text": source, "cache_control": {"type": "ephemeral"}}]
@@ -217,7 +234,7 @@ def _show_cache(client: anthropic.Anthropic, out: Console) -> None:
         table.add_column(column, justify="right")
     for question in _ABOUT_SOURCE:
         out.print(Text("\n> ", style="bold cyan").append(f"{question}\n", style="not bold default"), soft_wrap=True)
-        told = _streamed(client, out, max_tokens=_ABOUT_TOKENS, system=system, question=question)
+        told = await _streamed(client, out, max_tokens=_ABOUT_TOKENS, system=system, question=question)
         used = told.message.usage
         written, read = used.cache_creation_input_tokens, used.cache_read_input_tokens
         table.add_row(f"{written}", f"{read}", f"{used.input_tokens}", f"{told.first:.2f} s")

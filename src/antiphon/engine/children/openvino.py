@@ -284,7 +284,7 @@ def serve(connection: socket.socket, parent: int) -> None:
         return
     try:
         body = Body(load)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         wire.send([Failed(0, f"loading failed: {error}"[:300])])
         return
     wire.send([Loaded(remembers=body.salted_bits > 0)])
