@@ -26,7 +26,7 @@ serve: setup ## start the server
 
 # Of one file, tests share servers and models: they stay together.
 test: setup ## all tests, two files at a time
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 endure-kill: setup ## kill a server under load 50 times; every answer seen complete has one record
 	ANTIPHON_TEST_KILLS=50 $(BIN)/pytest tests/ledger/test_kill_under_load.py -s
