@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ import pytest
 from antiphon.core.records import DEFAULT_ORGANIZATION, DEFAULT_WORKSPACE, Scope, UsageRecord
 from antiphon.store import usage
 from antiphon.store.database import open_database
-from command import KEY, Server, antiphon, free_port, made_key, wait_until
+from command import KEY, Server, antiphon, environment, free_port, made_key, wait_until
 
 QUICK = "rules: [{text: 'Good day to you.'}]"
 SLOW = "rules: [{match: slow, text: '" + "word " * 30 + "', delay_ms: 50}]"
@@ -226,6 +227,23 @@ def test_a_second_signal_does_not_wait_for_the_drain(start: StartServer) -> None
         server.process.send_signal(signal.SIGINT)
         assert server.wait() == 0
     assert time.monotonic() - began < 15  # the drain has 30
+
+
+def test_a_stop_signal_right_after_the_welcome_ends_it_in_order(tmp_path: Path) -> None:
+    (tmp_path / "script.yaml").write_text(QUICK)
+    code = """
+import os, signal
+from antiphon.cli import main, serve
+def struck(*told, shown=serve._welcome):
+    shown(*told)
+    os.kill(os.getpid(), signal.SIGTERM)
+serve._welcome = struck
+main.run()
+"""
+    arguments = ("--home", tmp_path / "home", "--port", str(free_port()), "--scripted", tmp_path / "script.yaml")
+    command = [sys.executable, "-c", code, "serve", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60, check=False)
+    assert (done.returncode, "Antiphon listens" in done.stderr, "Traceback" in done.stderr) == (0, True, False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs a network of its own")

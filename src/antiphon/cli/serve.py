@@ -84,19 +84,18 @@ async def run(settings: Settings) -> None:
     await _refuse_open_door(settings)
     app = App.build(settings)
     try:
-        with listen(settings) as listener:
-            with _stop_cancels():
-                await app.start()
-                # What there is by now stays, vocabularies above all. Left to the collector, every look through it
-                # would hold all answers up for tens of milliseconds.
-                gc.collect()
-                gc.freeze()
-                # A large request is parsed into hundreds of thousands of objects: looked through as often as Python
-                # does by itself, that takes several times as long, in one go.
-                gc.set_threshold(*_COLLECTED_AT)
-                _take_connections(listener, settings)
-                # Last of all, so that a start that fails has not made a key that nobody was shown.
-                key = await first_key(settings, name="first start") if is_loopback(settings.host) else None
+        with listen(settings) as listener, _stop_cancels():
+            await app.start()
+            # What there is by now stays, vocabularies above all. Left to the collector, every look through it
+            # would hold all answers up for tens of milliseconds.
+            gc.collect()
+            gc.freeze()
+            # A large request is parsed into hundreds of thousands of objects: looked through as often as Python
+            # does by itself, that takes several times as long, in one go.
+            gc.set_threshold(*_COLLECTED_AT)
+            _take_connections(listener, settings)
+            # Last of all, so that a start that fails has not made a key that nobody was shown.
+            key = await first_key(settings, name="first start") if is_loopback(settings.host) else None
             _welcome(listener.getsockname()[1], settings, key)
             await Server(uvicorn_config(app.http, _CLOSING_SECONDS), app, settings.drain_seconds).serve(
                 sockets=[listener]
@@ -121,14 +120,19 @@ async def _refuse_open_door(settings: Settings) -> None:
 @contextlib.contextmanager
 def _stop_cancels() -> Iterator[None]:
     """A stop signal ends the start in order. Without a handler it would leave things lying about, or, sent to a
-    container's first process, do nothing."""
+    container's first process, do nothing. The server puts its own in place of this one, with no gap in between: so it
+    is Python's, and not the loop's, which would have to be taken away first."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    if task is not None:
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def cancel(_: int, __: FrameType | None) -> None:
+        if task is not None:
+            loop.call_soon_threadsafe(task.cancel)
+
+    before = signal.signal(signal.SIGTERM, cancel)
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_loopback(host: str) -> bool:
