@@ -99,16 +99,19 @@ class Answer(msgspec.Struct):
     chances: list[float]
 
 
-def _pipeline(source: Path, tokenizer: genai.Tokenizer | None, **properties: Any) -> genai.ContinuousBatchingPipeline:
+def _saved_tokenizer(link: Path) -> genai.Tokenizer:
+    """The file's tokenizer, read, and saved beside the link. Takes seconds, so it is done once."""
+    return genai.Tokenizer(str(link), enable_save_ov_model=True)
+
+
+def _pipeline(source: Path, tokenizer: genai.Tokenizer, **properties: Any) -> genai.ContinuousBatchingPipeline:
     scheduler = genai.SchedulerConfig()
     scheduler.num_kv_blocks = 64
     scheduler.max_num_batched_tokens = 256
     scheduler.max_num_seqs = len(_PROMPTS)
     scheduler.enable_prefix_caching = False
-    arguments = (scheduler, "CPU")
-    if tokenizer is None:
-        return genai.ContinuousBatchingPipeline(str(source), *arguments, {**_PROPERTIES, **properties}, {})
-    return genai.ContinuousBatchingPipeline(str(source), tokenizer, *arguments, **_PROPERTIES, **properties)
+    properties = {**_PROPERTIES, **properties}
+    return genai.ContinuousBatchingPipeline(str(source), tokenizer, scheduler, "CPU", **properties)
 
 
 def _run(
@@ -213,20 +216,22 @@ class Work:
         bits = add_salt(model)
         self._save(model)
         self.tell(Told("checking", 0.6))
-        pipeline = _pipeline(self._folder, self._keep_tokenizer(self._link()))
+        _saved_tokenizer(self._link())
+        pipeline = _pipeline(self._folder, self._keep_tokenizer())
         check_salt(self._folder, pipeline, bits, _encoded(pipeline.get_tokenizer()))
         return Figures(0.0, 1.0, 0, 0, _peak_bytes())
 
     def _read(self) -> tuple[list[Answer], str]:
         """Load the file, which also saves the model, and have it answer."""
+        link = self._link()
         try:
-            pipeline = _pipeline(self._link(), None, enable_save_ov_model=True)
+            tokenizer = _saved_tokenizer(link)
+            pipeline = _pipeline(link, tokenizer, enable_save_ov_model=True)
         except RuntimeError as error:
             raise PreparationFailed(f"OpenVINO cannot read the file ({_first_line(error)})") from None
         if not (self._loaded / "openvino_model.xml").exists():
             raise PreparationFailed("OpenVINO did not save the model that it has read")
         self.tell(Told("reading", 0.3))
-        tokenizer = pipeline.get_tokenizer()
         answers = _run(pipeline, _encoded(tokenizer), _CONTINUED)
         return answers, tokenizer.decode(answers[0].tokens)
 
@@ -237,9 +242,8 @@ class Work:
         link.symlink_to(self._source)
         return link
 
-    def _keep_tokenizer(self, link: Path) -> genai.Tokenizer:
-        """The tokenizer of the file, saved and read again as the engine will."""
-        genai.Tokenizer(str(link), enable_save_ov_model=True)
+    def _keep_tokenizer(self) -> genai.Tokenizer:
+        """What was saved of the tokenizer goes to the result, and is read from there, as the engine will."""
         for name in _TOKENIZER_FILES:
             (self._loaded / name).rename(self._folder / name)
         shutil.rmtree(self._loaded)
@@ -266,7 +270,7 @@ class Work:
                 os.fsync(file.fileno())
 
     def _check(self, expected: list[Answer], answered: str, rewritten: int, bits: int) -> Figures:
-        tokenizer = self._keep_tokenizer(self._loaded / _LINK)
+        tokenizer = self._keep_tokenizer()
         pipeline = _pipeline(self._folder, tokenizer)
         nats, agreement = compare(pipeline, expected)
         answer = _run(pipeline, [expected[0].prompt], _CONTINUED)[0]
