@@ -31,7 +31,7 @@ from antiphon.engine.frames import (
 )
 from antiphon.engine.saved_states import SavedState, SavedStates, worth
 from antiphon.engine.seats import Seating
-from antiphon.engine.slots import Placement, shared_prefix
+from antiphon.engine.slots import OnSlots, Placement, shared_prefix
 
 #: Fewer tokens than this are computed again about as fast as they are put back.
 _LEAST = 64
@@ -104,10 +104,10 @@ class SavedPrefixes:
 
     def seating(self, scope: Scope, ids: list[int], chunk: int) -> Seating:
         """See `slots.Remembers.seating`."""
-        return _Saved(self, scope, ids, chunk)
+        return OnSlots(self, scope, ids, chunk)
 
     def hold(self, number: int, *, seated: bool) -> None:
-        """Whether a turn has the slot, which is not emptied for others meanwhile."""
+        """See `slots.KnowsSlots.hold`. A slot in use is not emptied for others."""
         self._slots[number].seated = seated
 
     def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
@@ -122,7 +122,7 @@ class SavedPrefixes:
         return min(free, key=lambda number: (losses[number][0], -known[number], losses[number]))
 
     def missing(self, number: int, scope: Scope, ids: list[int]) -> int:
-        """How many tokens of a prompt have to be computed on a slot, with what is saved put back."""
+        """See `slots.KnowsSlots.missing`; with what is saved put back."""
         return len(ids) - max(self._known(number, scope, ids), self._states.find(scope, ids)[1])
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
@@ -275,28 +275,6 @@ class SavedPrefixes:
                 slot.began = slot.whole = True
             case Failed():
                 slot.whole, slot.sure = False, 0
-
-
-class _Saved(Seating):
-    """A slot is not saved while it is in use, so that no prompt follows another."""
-
-    def __init__(self, account: SavedPrefixes, scope: Scope, ids: list[int], chunk: int) -> None:
-        self._account = account
-        self._scope = scope
-        self._ids = ids
-        self._chunk = chunk
-
-    def best(self, free: Sequence[int]) -> int:
-        return self._account.best(free, self._scope, self._ids)
-
-    def cold(self, number: int) -> bool:
-        return self._account.missing(number, self._scope, self._ids) > self._chunk
-
-    def seated(self, number: int) -> None:
-        self._account.hold(number, seated=True)
-
-    def left(self, number: int) -> None:
-        self._account.hold(number, seated=False)
 
 
 def _end(tokens: int) -> int:

@@ -68,6 +68,44 @@ class _Slot:
         self.used = 0.0
 
 
+class KnowsSlots(Protocol):
+    """An account of slots with a cache each."""
+
+    def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
+        """The free slot that a prompt goes to."""
+        ...
+
+    def missing(self, number: int, scope: Scope, ids: list[int]) -> int:
+        """How many tokens of a prompt have to be computed on a slot."""
+        ...
+
+    def hold(self, number: int, *, seated: bool) -> None:
+        """Whether a turn has the slot."""
+        ...
+
+
+class OnSlots(Seating):
+    """A slot's cache is nobody else's while it is in use, so that no prompt follows another."""
+
+    def __init__(self, account: KnowsSlots, scope: Scope, ids: list[int], chunk: int) -> None:
+        self._account = account
+        self._scope = scope
+        self._ids = ids
+        self._chunk = chunk
+
+    def best(self, free: Sequence[int]) -> int:
+        return self._account.best(free, self._scope, self._ids)
+
+    def cold(self, number: int) -> bool:
+        return self._account.missing(number, self._scope, self._ids) > self._chunk
+
+    def seated(self, number: int) -> None:
+        self._account.hold(number, seated=True)
+
+    def left(self, number: int) -> None:
+        self._account.hold(number, seated=False)
+
+
 class SlotCaches:
     """The account of what the cache of each slot holds."""
 
@@ -77,16 +115,23 @@ class SlotCaches:
 
     def seating(self, scope: Scope, ids: list[int], chunk: int) -> Seating:
         """See `Remembers.seating`."""
-        return _OnSlots(self, scope, ids, chunk)
+        return OnSlots(self, scope, ids, chunk)
+
+    def best(self, free: Sequence[int], scope: Scope, ids: list[int]) -> int:
+        """See `KnowsSlots.best`: the slot whose cache this prompt continues furthest; else the one longest unused."""
+        return max(free, key=lambda number: (self.known(number, scope, ids), -self._slots[number].used))
+
+    def missing(self, number: int, scope: Scope, ids: list[int]) -> int:
+        """See `KnowsSlots.missing`."""
+        return len(ids) - self.known(number, scope, ids)
+
+    def hold(self, number: int, *, seated: bool) -> None:
+        """See `KnowsSlots.hold`. Nothing comes of it."""
 
     def known(self, number: int, scope: Scope, ids: list[int]) -> int:
         """How much of a prompt a slot's cache holds, in tokens."""
         slot = self._slots[number]
         return shared_prefix(slot.ids, ids) if slot.scope == scope else 0
-
-    def used(self, number: int) -> float:
-        """When a slot was last given a prompt."""
-        return self._slots[number].used
 
     def place(self, number: int, scope: Scope, ids: list[int], keep_seconds: float) -> Placement:
         """See `Remembers.place`. A slot holds the last prompt it was given, however long that is to be kept."""
@@ -115,24 +160,6 @@ class SlotCaches:
     def held(self) -> Remembered:
         """Its slots are all there is."""
         return Remembered(prompts=sum(bool(slot.ids) for slot in self._slots))
-
-
-class _OnSlots(Seating):
-    """No slot reads what another has, so that no prompt follows another."""
-
-    def __init__(self, caches: SlotCaches, scope: Scope, ids: list[int], chunk: int) -> None:
-        self._caches = caches
-        self._scope = scope
-        self._ids = ids
-        self._chunk = chunk
-
-    def best(self, free: Sequence[int]) -> int:
-        """The slot whose cache this prompt continues furthest; else the one longest unused."""
-        caches = self._caches
-        return max(free, key=lambda number: (caches.known(number, self._scope, self._ids), -caches.used(number)))
-
-    def cold(self, number: int) -> bool:
-        return len(self._ids) - self._caches.known(number, self._scope, self._ids) > self._chunk
 
 
 class RunsOnSlots(Protocol):
