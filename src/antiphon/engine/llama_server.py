@@ -34,7 +34,7 @@ from antiphon.engine.contract import (
 )
 from antiphon.engine.grammar import check
 from antiphon.engine.llama_http import Away, Call, LlamaHttp, Props
-from antiphon.engine.llama_stream import GREEDY, CompletionReader, Heard, completion, in_blocks
+from antiphon.engine.llama_stream import GREEDY, Heard, Wanted, in_blocks
 from antiphon.engine.seats import Lease, SeatQueue
 from antiphon.engine.slots import SlotCaches, SlotSeat, made_ids, prompt_ids
 from antiphon.engine.tokenizer import Tokenizer
@@ -214,15 +214,14 @@ class LlamaServerEngine:
         call = Call(self._http, self._settings.stall_seconds)
         self._calls.add(call)
 
+        wanted = Wanted(
+            prompt=ids, max_tokens=phase.max_tokens, sampling=phase.sampling, stop_tokens=phase.stop_tokens, slot=slot,
+            reuse=reuse, grammar=phase.grammar, logprobs=phase.logprobs, markup=self._settings.markup_tokens,
+        )  # fmt: skip
+
         def ask(end: int, goes_on: bool) -> AsyncGenerator[Heard, None]:
-            if end < len(ids):
-                request = completion(ids[:end], 0, GREEDY, slot=slot, reuse=reuse or goes_on)
-                return call.heard(_PLAIN | request, CompletionReader(0, ()))
-            request = completion(
-                ids, phase.max_tokens, phase.sampling, slot=slot, reuse=reuse or goes_on, grammar=phase.grammar,
-                logprobs=phase.logprobs, markup=self._settings.markup_tokens,
-            )  # fmt: skip
-            return call.heard(_PLAIN | request, CompletionReader(phase.max_tokens, phase.stop_tokens, phase.grammar))
+            request, reader = wanted.block(end, goes_on)
+            return call.heard(_PLAIN | request, reader)
 
         try:
             async with aclosing(in_blocks(len(ids), known, ask)) as stream:

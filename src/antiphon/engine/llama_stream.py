@@ -158,6 +158,31 @@ class CompletionReader:
             heard.finish = Finish("stop", self._reused)
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer, as `completion` and `CompletionReader` have it."""
+
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+    stop_tokens: tuple[int, ...]
+    slot: int
+    reuse: bool
+    grammar: Grammar | None
+    logprobs: bool
+    markup: tuple[int, ...]
+
+    def block(self, end: int, goes_on: bool) -> tuple[dict[str, object], CompletionReader]:
+        """What to send for `in_blocks`, and who reads what comes: of a block before the last, nothing but progress."""
+        reuse = self.reuse or goes_on
+        if end < len(self.prompt):
+            return completion(self.prompt[:end], 0, GREEDY, slot=self.slot, reuse=reuse), CompletionReader(0, ())
+        request = completion(
+            self.prompt, self.max_tokens, self.sampling, slot=self.slot, reuse=reuse,
+            grammar=self.grammar, logprobs=self.logprobs, markup=self.markup,
+        )  # fmt: skip
+        return request, CompletionReader(self.max_tokens, self.stop_tokens, self.grammar)
+
+
 async def in_blocks(
     tokens: int, known: int, ask: Callable[[int, bool], AsyncGenerator[Heard, None]]
 ) -> AsyncGenerator[Heard, None]:

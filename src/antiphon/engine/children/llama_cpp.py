@@ -44,7 +44,7 @@ from antiphon.engine.frames import (
     pack,
     read_command,
 )
-from antiphon.engine.llama_stream import GREEDY, CompletionReader, Heard, completion, in_blocks
+from antiphon.engine.llama_stream import Heard, Wanted, in_blocks
 
 #: Prompt tokens per step where we are not told. The library's 2,048 makes a cancel wait 8 s; 128 makes it under 1 s at
 #: the same speed.
@@ -73,31 +73,27 @@ class Body:
             EngineFailed: the library refuses, or its stream broke.
         """
         reuse = command.reuse and command.seat not in self.states.spoilt
+        wanted = Wanted(
+            prompt=command.prompt, max_tokens=command.max_tokens, sampling=command.sampling,
+            stop_tokens=command.stop_tokens, slot=command.seat, reuse=reuse, grammar=command.grammar,
+            logprobs=command.logprobs, markup=self._markup,
+        )  # fmt: skip
         known = command.known if reuse else 0
-        ask = partial(self._ask, command, reuse)
-        async with aclosing(in_blocks(len(command.prompt), known, ask)) as stream:
+        async with aclosing(in_blocks(len(wanted.prompt), known, partial(self._ask, wanted))) as stream:
             async for heard in stream:
                 yield heard
 
-    async def _ask(self, command: Generate, reuse: bool, end: int, goes_on: bool) -> AsyncGenerator[Heard, None]:
+    async def _ask(self, wanted: Wanted, end: int, goes_on: bool) -> AsyncGenerator[Heard, None]:
         """One block: see `llama_stream.in_blocks`."""
-        if end < len(command.prompt):
-            request = completion(command.prompt[:end], 0, GREEDY, slot=command.seat, reuse=reuse or goes_on)
-            reader = CompletionReader(0, ())
-        else:
-            request = completion(
-                command.prompt, command.max_tokens, command.sampling, slot=command.seat, reuse=reuse or goes_on,
-                grammar=command.grammar, logprobs=command.logprobs, markup=self._markup,
-            )  # fmt: skip
-            reader = CompletionReader(command.max_tokens, command.stop_tokens, command.grammar)
+        request, reader = wanted.block(end, goes_on)
         body = msgspec.json.encode(request)
         async with self._http.post(f"{self._address}/completion", data=body, headers=self._headers) as reply:
             if reply.status != 200:
                 text = await reply.text()
-                own = reply.status == 400 and command.grammar is not None
+                own = reply.status == 400 and wanted.grammar is not None
                 reason = f"the library answered {reply.status}: {text[:300]}"
                 raise EngineFailed(reason, retry_helps=False if own else None)
-            self.states.spoilt.discard(command.seat)
+            self.states.spoilt.discard(wanted.slot)
             async for data in reply.content.iter_any():
                 heard = reader.feed(data)
                 yield heard
